@@ -1,0 +1,4 @@
+//! Configuration: kernel command line, config file, roles.
+
+pub mod cmdline;
+pub mod network;

@@ -1,0 +1,3 @@
+//! The control protocol between the daemon and its clients (sessions and local commands).
+
+pub mod message;

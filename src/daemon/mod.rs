@@ -1,0 +1,4 @@
+//! The long-lived process.
+
+pub mod net;
+pub mod prompt;

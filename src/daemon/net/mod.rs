@@ -1,0 +1,1 @@
+//! Network bring-up over netlink, and its undoing.

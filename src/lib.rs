@@ -1,0 +1,14 @@
+//! vestibule: SSH into a machine before its disk is unlocked. This file is the map of the house.
+//!
+//! Three streams, one way each: prompts go up (source → broker → session → SSH channel), answers go down (SSH
+//! channel → command → broker → that prompt's own reply), and *stop* ends everything (lifecycle → sessions told →
+//! network undone → exit). See `docs/design.md`.
+
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod root;
+pub mod secret;

@@ -1,0 +1,50 @@
+//! The one type that a passphrase travels in.
+//!
+//! A [`Secret`] is wiped when it is dropped, can't be printed, compared or cloned by accident, and is kept out of
+//! swap and core dumps by the process that holds it (`mlockall`, non-dumpable: see `hardening`). Copies that
+//! libraries make on the way (SSH packets, channel buffers) are wiped by the zero-on-free allocator in `main.rs`.
+
+use zeroize::{Zeroize, Zeroizing};
+
+/// Longest passphrase that is accepted, in bytes. cryptsetup reads 512 bytes interactively and up to 8 MiB from a
+/// pipe; systemd's agents protocol carries 2048 (`LINE_MAX`, systemd `src/shared/ask-password-api.c`). A source with
+/// a smaller limit says so in its verdict.
+pub const MAX_LEN: usize = 8192;
+
+/// Bytes that nobody else may see: a passphrase or a PIN.
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes themselves, for the one place that hands them over. Never format them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A second copy, for offering one passphrase to several prompts. Named and not `Clone`, so that every copy is a
+    /// decision that a reader can see.
+    pub fn duplicate(&self) -> Self {
+        Self::new(self.0.to_vec())
+    }
+
+    /// Drops one trailing newline, as a passphrase from a pipe or a file has (`echo hunter2 | ssh host unlock`).
+    pub fn without_trailing_newline(mut self) -> Self {
+        if self.0.last() == Some(&b'\n') {
+            let last = self.0.len() - 1;
+            self.0[last].zeroize();
+            self.0.truncate(last);
+        }
+        self
+    }
+}
