@@ -12,3 +12,4 @@ pub mod control;
 pub mod daemon;
 pub mod root;
 pub mod secret;
+pub mod session;

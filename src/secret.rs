@@ -4,6 +4,7 @@
 //! swap and core dumps by the process that holds it (`mlockall`, non-dumpable: see `hardening`). Copies that
 //! libraries make on the way (SSH packets, channel buffers) are wiped by the zero-on-free allocator in `main.rs`.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Longest passphrase that is accepted, in bytes. cryptsetup reads 512 bytes interactively and up to 8 MiB from a
@@ -46,5 +47,46 @@ impl Secret {
             self.0.truncate(last);
         }
         self
+    }
+}
+
+/// Only the control protocol serialises a secret, over a socket pair that nobody else can read.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = Secret;
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("the bytes of a secret")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Secret, E> {
+                Ok(Secret::new(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_trailing_newline_is_dropped() {
+        for (given, kept) in [("x\n", "x"), ("x\n\n", "x\n"), ("x", "x"), ("", ""), ("\n", ""), ("a\nb", "a\nb")] {
+            assert_eq!(Secret::new(given.into()).without_trailing_newline().expose(), kept.as_bytes(), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn survives_the_control_protocol() {
+        let bytes = postcard::to_allocvec(&Secret::new(vec![0, 255, b'\n'])).unwrap();
+        assert_eq!(postcard::from_bytes::<Secret>(&bytes).unwrap().expose(), [0, 255, b'\n']);
     }
 }

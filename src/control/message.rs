@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::role::Role;
+use crate::secret::Secret;
+
 /// Names one question for as long as it is asked; never used again within a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PromptId(pub u64);
@@ -74,4 +77,128 @@ pub struct Link {
     pub configured_by: Option<String>,
     /// What is wrong or being waited for, in a sentence.
     pub note: Option<String>,
+}
+
+/// A volume that is open, whoever opened it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its name below `/dev/mapper`.
+    pub name: String,
+    /// The block device that holds it, where it is known.
+    pub device: Option<String>,
+}
+
+/// How far the boot has come, as far as the questions tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Nothing has been asked yet.
+    Booting,
+    /// At least one question is open.
+    Asking,
+    /// Everything that was asked is unlocked.
+    Unlocked,
+    /// An asker gave up and nothing is asked any more.
+    Failed,
+    /// The real system is taking over; vestibule is going away.
+    HandOver,
+}
+
+/// Everything that `status` tells. Fields are only ever added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of vestibule.
+    pub version: String,
+    pub host: String,
+    pub phase: Phase,
+    pub questions: Vec<Question>,
+    pub unlocked: Vec<Volume>,
+    /// Volumes whose asker went away without opening them.
+    pub gave_up: Vec<Volume>,
+    pub network: Vec<Link>,
+    /// What is wrong with the configuration, one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// One question that was answered, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub question: Question,
+    pub verdict: Verdict,
+}
+
+/// What a session reports once its user has proved a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    pub role: Role,
+    /// Fingerprint and comment of the key, for the log.
+    pub key: String,
+}
+
+/// A passphrase, and which questions it is for.
+#[derive(Serialize, Deserialize)]
+pub struct Submit {
+    /// Volumes by name or device; empty for every passphrase question.
+    pub volumes: Vec<String>,
+    pub secret: Secret,
+    /// How long to wait for a first question, in milliseconds.
+    pub wait_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Power {
+    Reboot,
+    Off,
+}
+
+/// What a client asks of the daemon. Each request opens a stream of events that ends with [`Event::Done`] or
+/// [`Event::Refused`].
+#[derive(Serialize, Deserialize)]
+pub enum Request {
+    /// Binds a session to its role. Once, and before anything else.
+    Login(Login),
+    /// A login that failed: user name and reason, for the log.
+    LoginFailed { user: String, reason: String },
+    /// One [`Event::Status`].
+    Status,
+    /// An [`Event::Status`] at every change and an [`Event::Log`] for new kernel log lines, until cancelled.
+    Watch,
+    /// An [`Event::Outcome`] for each question that was answered.
+    Submit(Submit),
+    /// The consoles as [`Event::Text`], once or at every change until cancelled.
+    Peek { follow: bool },
+    Power(Power),
+    /// Ends the daemon, as at hand-over. Local clients only.
+    Stop,
+    /// Ends the stream with the same number.
+    Cancel,
+}
+
+/// What the daemon answers.
+#[derive(Serialize, Deserialize)]
+pub enum Event {
+    /// The first frame to a session.
+    Setup(Setup),
+    Status(Box<Status>),
+    /// Lines of the kernel log.
+    Log(Vec<String>),
+    Outcome(Outcome),
+    Text(String),
+    /// The request was not permitted or could not be done; the reason, for a person.
+    Refused(String),
+    Done,
+}
+
+/// What a session needs to know before it speaks to its peer. It opens no file itself.
+#[derive(Serialize, Deserialize)]
+pub struct Setup {
+    pub host: String,
+    /// Address of the peer, for messages.
+    pub peer: String,
+    /// The host key, in OpenSSH's format.
+    pub host_key: Secret,
+    /// Path and content of the authorized_keys file that counts.
+    pub authorized_keys: (String, String),
+    /// Seconds until an unauthenticated peer is disconnected.
+    pub login_seconds: u64,
 }

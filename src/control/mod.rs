@@ -1,3 +1,10 @@
-//! The control protocol between the daemon and its clients (sessions and local commands).
+//! The control protocol between the daemon and its clients (sessions and local commands): typed frames over a UNIX
+//! stream socket. One request opens one numbered stream of events.
 
+pub mod client;
+pub mod frame;
 pub mod message;
+pub mod server;
+
+/// Where local clients find the daemon; only root can open it.
+pub const SOCKET: &str = "/run/vestibule/control";

@@ -1,0 +1,110 @@
+//! The client end: many requests over one socket, each with its own stream of events.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use super::frame;
+use super::message::{Event, Request};
+
+/// Events that wait for a slow consumer before its stream is given up.
+const QUEUE: usize = 256;
+
+type Streams = Arc<Mutex<HashMap<u32, mpsc::Sender<Event>>>>;
+
+/// A handle for making requests. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    requests: mpsc::UnboundedSender<(u32, Request)>,
+    streams: Streams,
+    next: Arc<Mutex<u32>>,
+}
+
+/// The daemon closed the connection, or never was there.
+#[derive(Debug)]
+pub struct Gone;
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("the vestibule daemon has gone away")
+    }
+}
+
+impl std::error::Error for Gone {}
+
+/// The answer to one request. Dropping it cancels the request.
+pub struct Events {
+    number: u32,
+    events: mpsc::Receiver<Event>,
+    client: Client,
+}
+
+impl Client {
+    /// Starts the tasks that move frames. They end when the daemon closes the socket or every handle is dropped.
+    pub fn start(stream: UnixStream) -> Self {
+        let (mut reader, mut writer) = stream.into_split();
+        let (requests, mut queue) = mpsc::unbounded_channel::<(u32, Request)>();
+        let streams = Streams::default();
+        tokio::spawn(async move {
+            while let Some(request) = queue.recv().await {
+                if frame::write(&mut writer, &request).await.is_err() {
+                    break; // the reader below sees the end as well, and tells everybody
+                }
+            }
+        });
+        let to_streams = streams.clone();
+        tokio::spawn(async move {
+            while let Ok(Some((number, event))) = frame::read::<(u32, Event)>(&mut reader).await {
+                let mut streams = to_streams.lock().expect("no panic while held");
+                if let Some(stream) = streams.get(&number)
+                    && stream.try_send(event).is_err()
+                {
+                    streams.remove(&number);
+                }
+            }
+            to_streams.lock().expect("no panic while held").clear();
+        });
+        Self { requests, streams, next: Arc::new(Mutex::new(1)) }
+    }
+
+    pub fn request(&self, request: Request) -> Events {
+        let number = {
+            let mut next = self.next.lock().expect("no panic while held");
+            *next = next.wrapping_add(1);
+            *next
+        };
+        let (sender, events) = mpsc::channel(QUEUE);
+        self.streams.lock().expect("no panic while held").insert(number, sender);
+        if self.requests.send((number, request)).is_err() {
+            self.streams.lock().expect("no panic while held").remove(&number);
+        }
+        Events { number, events, client: self.clone() }
+    }
+
+    /// For requests that are only granted or refused.
+    pub async fn granted(&self, request: Request) -> Result<(), String> {
+        match self.request(request).next().await {
+            Ok(Event::Refused(reason)) => Err(reason),
+            Ok(_) => Ok(()),
+            Err(gone) => Err(gone.to_string()),
+        }
+    }
+}
+
+impl Events {
+    pub async fn next(&mut self) -> Result<Event, Gone> {
+        self.events.recv().await.ok_or(Gone)
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        let open = self.client.streams.lock().expect("no panic while held").remove(&self.number).is_some();
+        if open {
+            // A closed queue means that the daemon is gone, and the request with it.
+            let _ = self.client.requests.send((self.number, Request::Cancel));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The process of one connection.
+
+pub mod line;
+pub mod ssh;
