@@ -10,6 +10,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod hardening;
+pub mod kmsg;
 pub mod root;
 pub mod secret;
 pub mod session;

@@ -37,7 +37,7 @@ impl Role {
     /// Whether this role may ask that of the daemon. What is not named here is denied.
     pub fn may(self, request: &Request) -> bool {
         match request {
-            Request::Status | Request::Watch | Request::Peek { .. } | Request::Cancel => true,
+            Request::Status | Request::Watch { .. } | Request::Peek { .. } | Request::Cancel => true,
             Request::Submit(_) => matches!(self, Self::Root | Self::Unlock),
             Request::Power(_) => self == Self::Root,
             Request::Login(_) | Request::LoginFailed { .. } | Request::Stop => false,

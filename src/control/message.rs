@@ -161,8 +161,8 @@ pub enum Request {
     LoginFailed { user: String, reason: String },
     /// One [`Event::Status`].
     Status,
-    /// An [`Event::Status`] at every change and an [`Event::Log`] for new kernel log lines, until cancelled.
-    Watch,
+    /// An [`Event::Status`] at every change and, with `log`, an [`Event::Log`] for kernel log lines, until cancelled.
+    Watch { log: bool },
     /// An [`Event::Outcome`] for each question that was answered.
     Submit(Submit),
     /// The consoles as [`Event::Text`], once or at every change until cancelled.

@@ -127,7 +127,7 @@ impl Answer {
                 let status = house.status().borrow().clone();
                 self.send(Event::Status(Box::new((*status).clone()))).await
             }
-            Request::Watch => self.watch(house.status(), house.log()).await,
+            Request::Watch { log } => self.watch(house.status(), log.then(|| house.log())).await,
             Request::Submit(submit) => self.relay(house.submit(submit), Event::Outcome).await,
             Request::Peek { follow } => self.relay(house.peek(follow), Event::Text).await,
             Request::Power(power) => match house.power(power) {
@@ -145,7 +145,8 @@ impl Answer {
         }
     }
 
-    async fn watch(&self, mut status: watch::Receiver<Arc<Status>>, mut log: mpsc::Receiver<Vec<String>>) -> Sent {
+    async fn watch(&self, mut status: watch::Receiver<Arc<Status>>, log: Option<mpsc::Receiver<Vec<String>>>) -> Sent {
+        let mut log = log.unwrap_or_else(|| mpsc::channel(1).1);
         status.mark_changed();
         loop {
             tokio::select! {

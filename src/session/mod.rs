@@ -1,7 +1,143 @@
-//! The process of one connection.
+//! The process of one connection: it speaks SSH over the byte stream that it is given and asks the daemon for
+//! everything else. It opens nothing itself; its crash or flood is its own, and its memory is gone when it ends.
 
 pub mod command;
 pub mod line;
+pub mod run;
 pub mod screen;
 pub mod ssh;
 pub mod text;
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use russh::server::{Config, Handle, RunningSession, run_stream};
+use russh::{MethodKind, MethodSet};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::control::client::Client;
+use crate::control::frame;
+use crate::control::message::{Event, Phase, Request, Setup};
+use crate::hardening;
+use ssh::algorithms::preferred;
+use ssh::authorized_keys;
+use ssh::handler::{Connection, Progress};
+
+/// The daemon sends the setup at once; without it there is nothing to do here.
+const SETUP_DEADLINE: Duration = Duration::from_secs(5);
+/// How long running commands have at hand-over to say goodbye.
+const FAREWELL: Duration = Duration::from_millis(1500);
+/// How long the peer has to read the disconnect message.
+const DISCONNECT: Duration = Duration::from_millis(500);
+/// A silent peer is asked whether it is there after this time, and given up after three such times without a reply.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Refusals take this long, so that their time tells nothing about why.
+const REJECTION: Duration = Duration::from_millis(100);
+
+/// Serves the connection on descriptor 0, with the daemon on descriptor 1 (see `daemon::listener`).
+pub fn main() -> anyhow::Result<()> {
+    let refused = hardening::confine_session();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let stream = std::net::TcpStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+        stream.set_nonblocking(true)?;
+        let control = std::os::unix::net::UnixStream::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+        control.set_nonblocking(true).context("descriptor 1 is no control socket; this command is for the daemon")?;
+        for reason in refused {
+            eprintln!("vestibule session: ignoring: {reason}");
+        }
+        serve(TcpStream::from_std(stream)?, UnixStream::from_std(control)?).await
+    })
+}
+
+/// The whole life of a session, in order.
+async fn serve<S>(stream: S, mut control: UnixStream) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let setup = receive_setup(&mut control).await?;
+    let login_deadline = Duration::from_secs(setup.login_seconds);
+    let (keys, _) = authorized_keys::parse(&setup.authorized_keys.0, &setup.authorized_keys.1);
+    let config = Arc::new(server_config(&setup)?);
+    let client = Client::start(control);
+    let (progress, mut watched) = watch::channel(Progress::default());
+    let connection = Connection::new(client.clone(), keys.into(), progress);
+
+    let login = async {
+        // The client's version line is awaited in here, so this is part of the login time.
+        let mut running = Box::pin(run_stream(config, stream, connection).await.ok()?);
+        let authenticated = tokio::select! {
+            _ = &mut running => false,
+            seen = watched.wait_for(|progress| progress.authenticated) => seen.is_ok(),
+        };
+        authenticated.then_some(running)
+    };
+    // Too slow, or never logged in: that is the peer's affair, and this process ends.
+    if let Ok(Some(running)) = timeout(login_deadline, login).await {
+        stay(running, &client, watched).await;
+    }
+    Ok(())
+}
+
+async fn receive_setup(control: &mut UnixStream) -> anyhow::Result<Setup> {
+    match timeout(SETUP_DEADLINE, frame::read::<(u32, Event)>(control)).await.context("the daemon sent no setup")?? {
+        Some((_, Event::Setup(setup))) => Ok(setup),
+        _ => bail!("the daemon sent something else than a setup"),
+    }
+}
+
+fn server_config(setup: &Setup) -> anyhow::Result<Config> {
+    let key = russh::keys::PrivateKey::from_openssh(setup.host_key.expose()).context("reading the host key")?;
+    Ok(Config {
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        auth_rejection_time: REJECTION,
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: vec![key],
+        preferred: preferred(),
+        max_auth_attempts: 6,
+        inactivity_timeout: None, // idle screens may wait for days; dead peers are found by keep-alive
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: 3,
+        window_size: 64 << 10, // a passphrase and keystrokes; more would only be memory for a flood
+        channel_buffer_size: 16,
+        ..Config::default()
+    })
+}
+
+/// After the login: until the peer leaves or the boot continues.
+async fn stay(
+    running: std::pin::Pin<Box<RunningSession<Connection>>>,
+    client: &Client,
+    mut progress: watch::Receiver<Progress>,
+) {
+    let handle = running.handle();
+    tokio::select! {
+        _ = running => return, // the peer's affair, whatever it was
+        () = hand_over(client) => {}
+    }
+    // Commands see the hand-over themselves, say so to their users and end.
+    let _ = timeout(FAREWELL, progress.wait_for(|progress| progress.commands == 0)).await;
+    disconnect(&handle).await;
+}
+
+/// Until the daemon says that the real system takes over, or is gone.
+async fn hand_over(client: &Client) {
+    let mut watch = client.request(Request::Watch { log: false });
+    while let Ok(event) = watch.next().await {
+        if matches!(event, Event::Status(status) if status.phase == Phase::HandOver) {
+            return;
+        }
+    }
+}
+
+async fn disconnect(handle: &Handle) {
+    let goodbye = handle.disconnect(russh::Disconnect::ByApplication, "the boot continues".into(), "".into());
+    if timeout(DISCONNECT, goodbye).await.is_ok_and(|sent| sent.is_ok()) {
+        sleep(DISCONNECT).await; // russh does not tell when the message is out
+    }
+}

@@ -1,0 +1,312 @@
+//! Runs one command for one user: the control protocol on one side, the user's byte streams on the other. The same
+//! code serves an SSH channel and a local terminal.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::command::{Command, Unlock};
+use super::screen::{Action, Screen};
+use super::text::{self, exit};
+use crate::control::client::{Client, Events};
+use crate::control::message::{Event, Outcome, Phase, Power, Request, Submit};
+use crate::secret::{MAX_LEN, Secret};
+
+/// How long a passphrase may take to come in from a pipe. Somebody may be typing it at the other end.
+const STDIN_DEADLINE: Duration = Duration::from_secs(300);
+/// When nothing has come by then, a hint tells that a passphrase is awaited.
+const STDIN_HINT: Duration = Duration::from_secs(3);
+/// After the last question is unlocked the screen stays this long, so that a further question is not missed.
+const LINGER: Duration = Duration::from_secs(8);
+
+/// The user's side of a command.
+pub struct Io {
+    /// Closed at end of file.
+    pub input: mpsc::Receiver<Input>,
+    pub output: mpsc::Sender<Output>,
+    /// Columns of the user's terminal, if there is one.
+    pub terminal: Option<u32>,
+}
+
+pub enum Input {
+    Bytes(Vec<u8>),
+    /// The terminal has so many columns now.
+    Columns(u32),
+}
+
+pub enum Output {
+    Out(Vec<u8>),
+    Err(Vec<u8>),
+}
+
+/// Runs `command` and returns its exit status.
+pub async fn run(command: Command, client: &Client, mut io: Io) -> u8 {
+    match command {
+        Command::Unlock(_) if io.terminal.is_some() => screen(client, io).await,
+        Command::Unlock(options) => unlock(options, client, &mut io).await,
+        Command::Peek { follow } => peek(follow, client, &mut io).await,
+        Command::Status { json } => status(json, client, &io).await,
+        Command::Reboot => power(Power::Reboot, client, &io).await,
+        Command::Poweroff => power(Power::Off, client, &io).await,
+    }
+}
+
+impl Io {
+    async fn out(&self, text: impl Into<Vec<u8>>) -> Result<(), UserGone> {
+        self.output.send(Output::Out(text.into())).await.map_err(|_| UserGone)
+    }
+
+    async fn err(&self, text: impl Into<String>) {
+        let text = text.into();
+        let newline = if self.terminal.is_some() { "\r\n" } else { "\n" };
+        // Somebody who has gone does not read what went wrong; the exit status is still returned.
+        let _ = self.output.send(Output::Err(format!("vestibule: {text}{newline}").into_bytes())).await;
+    }
+
+    /// Text in lines, with the line ends that the terminal wants (it is in raw mode).
+    async fn text(&self, text: &str) -> Result<(), UserGone> {
+        match self.terminal {
+            Some(_) => self.out(text.replace('\n', "\r\n")).await,
+            None => self.out(text).await,
+        }
+    }
+}
+
+/// The user's channel is closed.
+struct UserGone;
+
+async fn unlock(options: Unlock, client: &Client, io: &mut Io) -> u8 {
+    let secret = match read_secret(io, options.raw).await {
+        Ok(secret) => secret,
+        Err(reason) => {
+            io.err(reason).await;
+            return exit::USAGE;
+        }
+    };
+    let submit = Submit { volumes: options.volumes, secret, wait_ms: u64::from(options.wait) * 1000 };
+    let mut events = client.request(Request::Submit(submit));
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    loop {
+        match events.next().await {
+            Ok(Event::Outcome(outcome)) => {
+                // The verdict counts even when nobody reads the line about it.
+                let _ = io.text(&format!("{}\n", text::outcome(&outcome))).await;
+                outcomes.push(outcome);
+            }
+            Ok(Event::Done) => break,
+            Ok(Event::Refused(reason)) => {
+                io.err(reason).await;
+                return exit::NOT_PERMITTED;
+            }
+            Ok(_) => {}
+            // The daemon ends at hand-over: what was observed before stands.
+            Err(_) if !outcomes.is_empty() => break,
+            Err(gone) => {
+                io.err(format!("{gone} before there was a verdict")).await;
+                return exit::NO_VERDICT;
+            }
+        }
+    }
+    if outcomes.is_empty() {
+        io.err("nothing is asking for it (see status); the passphrase was not used").await;
+    }
+    text::exit_status(&outcomes)
+}
+
+/// Reads standard input to its end. Nothing has been tried when this fails.
+async fn read_secret(io: &mut Io, raw: bool) -> Result<Secret, String> {
+    let deadline = Instant::now() + STDIN_DEADLINE;
+    let mut hint = Some(Instant::now() + STDIN_HINT);
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
+    loop {
+        let next = tokio::time::timeout_at(hint.unwrap_or(deadline), io.input.recv()).await;
+        match next {
+            Err(_) if hint.take().is_some() => {
+                io.err("reading the passphrase from standard input until its end (with a terminal: ssh -t)").await;
+            }
+            Err(_) => return Err(format!("no passphrase came within {} s; nothing was tried", STDIN_DEADLINE.as_secs())),
+            Ok(Some(Input::Bytes(more))) => {
+                let more = zeroize::Zeroizing::new(more);
+                if bytes.len() + more.len() > MAX_LEN + 1 {
+                    return Err(too_long());
+                }
+                bytes.extend_from_slice(&more);
+            }
+            Ok(Some(Input::Columns(_))) => {}
+            Ok(None) => break,
+        }
+    }
+    let mut secret = Secret::new(std::mem::take(&mut bytes));
+    if !raw {
+        secret = secret.without_trailing_newline();
+    }
+    match secret.len() {
+        0 => Err("the passphrase on standard input is empty; nothing was tried".to_owned()),
+        n if n > MAX_LEN => Err(too_long()),
+        _ => Ok(secret),
+    }
+}
+
+fn too_long() -> String {
+    format!("the passphrase is longer than {MAX_LEN} bytes; nothing was tried")
+}
+
+async fn peek(follow: bool, client: &Client, io: &mut Io) -> u8 {
+    let mut events = client.request(Request::Peek { follow });
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Ok(Event::Text(text)) if io.text(&text).await.is_err() => return 0,
+                Ok(Event::Refused(reason)) => {
+                    io.err(reason).await;
+                    return exit::NOT_PERMITTED;
+                }
+                Ok(Event::Done) | Err(_) => return 0,
+                Ok(_) => {}
+            },
+            input = io.input.recv(), if io.terminal.is_some() => match input {
+                Some(Input::Bytes(bytes)) if bytes.iter().any(|byte| matches!(byte, 0x03 | 0x04 | b'q')) => return 0,
+                Some(_) => {}
+                None => return 0,
+            },
+        }
+    }
+}
+
+async fn status(json: bool, client: &Client, io: &Io) -> u8 {
+    match client.request(Request::Status).next().await {
+        Ok(Event::Status(status)) => {
+            let text = match json {
+                true => serde_json::to_string(&status).map(|json| json + "\n").map_err(|error| error.to_string()),
+                false => Ok(text::status(&status)),
+            };
+            match text {
+                Ok(text) => drop(io.text(&text).await),
+                Err(error) => {
+                    io.err(format!("the status can't be written as JSON: {error}")).await;
+                    return exit::NO_VERDICT;
+                }
+            }
+            0
+        }
+        Ok(Event::Refused(reason)) => {
+            io.err(reason).await;
+            exit::NOT_PERMITTED
+        }
+        Ok(_) | Err(_) => {
+            io.err("the daemon did not answer").await;
+            exit::NO_VERDICT
+        }
+    }
+}
+
+async fn power(power: Power, client: &Client, io: &Io) -> u8 {
+    match client.granted(Request::Power(power)).await {
+        Ok(()) => 0,
+        Err(reason) => {
+            io.err(reason).await;
+            exit::NOT_PERMITTED
+        }
+    }
+}
+
+/// The unlock screen, until everything is unlocked, the boot continues, or the user leaves.
+async fn screen(client: &Client, mut io: Io) -> u8 {
+    let mut screen = Screen::new(io.terminal.unwrap_or(0));
+    let mut watch = client.request(Request::Watch { log: true });
+    let mut task: Option<Events> = None;
+    let mut phase = Phase::Booting;
+    let mut last_outcomes = Vec::new();
+    let mut leave_at = None;
+    let (farewell, status) = loop {
+        if io.out(screen.take_output()).await.is_err() {
+            return exit::NO_VERDICT;
+        }
+        tokio::select! {
+            event = watch.next() => match event {
+                Ok(Event::Status(status)) => {
+                    phase = status.phase;
+                    leave_at = (phase == Phase::Unlocked).then(|| Instant::now() + LINGER);
+                    screen.status(*status);
+                    if phase == Phase::HandOver {
+                        break ("The boot continues; goodbye.", exit::UNLOCKED);
+                    }
+                }
+                Ok(Event::Log(lines)) => screen.log(&lines),
+                Ok(_) => {}
+                Err(_) if phase == Phase::Unlocked => break ("All unlocked, the boot continues; goodbye.", exit::UNLOCKED),
+                Err(_) => break ("vestibule has gone away; goodbye.", exit::NO_VERDICT),
+            },
+            event = next_of(&mut task) => match event {
+                Ok(Event::Outcome(outcome)) => {
+                    screen.outcome(&outcome);
+                    last_outcomes.push(outcome);
+                }
+                Ok(Event::Text(text)) => screen.show(&text),
+                Ok(Event::Refused(reason)) => {
+                    screen.show(&format!("not permitted: {reason}"));
+                    task = None;
+                    screen.checked();
+                }
+                Ok(_) | Err(_) => {
+                    task = None;
+                    screen.checked();
+                }
+            },
+            input = io.input.recv() => match input {
+                Some(Input::Columns(columns)) => screen.resize(columns),
+                Some(Input::Bytes(bytes)) => {
+                    let bytes = zeroize::Zeroizing::new(bytes);
+                    let mut quit = false;
+                    for action in bytes.iter().filter_map(|byte| screen.key(*byte)).collect::<Vec<_>>() {
+                        if matches!(action, Action::Submit { .. }) {
+                            last_outcomes.clear();
+                        }
+                        match request_for(action) {
+                            Some(request) => task = Some(client.request(request)),
+                            None => quit = true,
+                        }
+                    }
+                    if quit {
+                        break ("Disconnecting; the machine still asks.", left_early(&last_outcomes));
+                    }
+                }
+                None => break ("", left_early(&last_outcomes)),
+            },
+            () = tokio::time::sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
+                break ("All unlocked, the boot continues; goodbye.", exit::UNLOCKED);
+            }
+        }
+    };
+    screen.leave(farewell);
+    // Whether or not the farewell is read, this is the end; but a full queue must not hold the process.
+    let _ = timeout(Duration::from_secs(1), io.out(screen.take_output())).await;
+    status
+}
+
+async fn next_of(task: &mut Option<Events>) -> Result<Event, crate::control::client::Gone> {
+    match task {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The request for an action; none for leaving.
+fn request_for(action: Action) -> Option<Request> {
+    match action {
+        Action::Submit { volumes, secret } => Some(Request::Submit(Submit { volumes, secret, wait_ms: 0 })),
+        Action::Peek => Some(Request::Peek { follow: false }),
+        Action::Reboot => Some(Request::Power(Power::Reboot)),
+        Action::PowerOff => Some(Request::Power(Power::Off)),
+        Action::Quit => None,
+    }
+}
+
+/// Leaving while something is still asked is never a success.
+fn left_early(outcomes: &[Outcome]) -> u8 {
+    match text::exit_status(outcomes) {
+        exit::UNLOCKED => exit::NO_VERDICT,
+        status => status,
+    }
+}
