@@ -1,5 +1,191 @@
-//! Configuration: kernel command line, config file, roles.
+//! Configuration: kernel command line, config file, roles, keys → one [`Config`]. Loading never fails: what can't be
+//! used is replaced by a safe default and told as a problem, because the boot must go on and somebody must get in.
 
 pub mod cmdline;
+pub mod file;
 pub mod network;
 pub mod role;
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::root::Root;
+use crate::secret::Secret;
+use cmdline::CommandLine;
+use file::Settings;
+
+pub const CONFIG_FILE: &str = "/etc/vestibule/config.toml";
+pub const HOST_KEY: &str = "/etc/vestibule/ssh_host_ed25519_key";
+/// Where authorised keys are looked for; the first that exists counts.
+pub const AUTHORIZED_KEYS: [&str; 2] = ["/etc/vestibule/authorized_keys", "/root/.ssh/authorized_keys"];
+
+/// Largest file that is read; anything bigger is not what it should be.
+const MAX_FILE: u64 = 256 << 10;
+
+/// Everything that the daemon and the image build need to know.
+pub struct Config {
+    pub host: String,
+    pub settings: Settings,
+    /// `rd.vestibule=0`
+    pub disabled: bool,
+    pub command_line: CommandLine,
+    /// Path and content of the file that counts; the content is empty if there is none.
+    pub authorized_keys: (String, String),
+    /// In OpenSSH's format; `None` when it is missing or unreadable. Not parsed here.
+    pub host_key: Option<Secret>,
+    /// One sentence for each thing that is wrong.
+    pub problems: Vec<String>,
+}
+
+impl Config {
+    pub fn load(root: &Root) -> Self {
+        let mut problems = Vec::new();
+        let command_line = CommandLine::parse(&kernel_command_line(root));
+        let from_file = match read(root, CONFIG_FILE).map(|text| text.map(|text| file::parse(&text))) {
+            Ok(None) => Settings::default(),
+            Ok(Some(Ok(settings))) => settings,
+            Ok(Some(Err(reason))) => {
+                problems.push(format!("{CONFIG_FILE}: {reason}; the defaults are used"));
+                Settings::default()
+            }
+            Err(reason) => {
+                problems.push(format!("{reason}; the defaults are used"));
+                Settings::default()
+            }
+        };
+        let (settings, ignored) = from_file.with(&command_line);
+        problems.extend(ignored);
+        let authorized_keys = first_of(root, &AUTHORIZED_KEYS, &mut problems);
+        let host_key = match read(root, HOST_KEY) {
+            Ok(key) => key.map(|text| Secret::new(text.into_bytes())),
+            Err(reason) => {
+                problems.push(reason);
+                None
+            }
+        };
+        Self {
+            host: host_name(root),
+            settings,
+            disabled: !command_line.flag("rd.vestibule", true),
+            command_line,
+            authorized_keys,
+            host_key,
+            problems,
+        }
+    }
+}
+
+/// dracut's `getarg` sources in its order (dracut-lib.sh): the image's own files first, then the kernel's.
+fn kernel_command_line(root: &Root) -> String {
+    let mut paths = vec![root.join("/etc/cmdline")];
+    let mut snippets: Vec<_> = std::fs::read_dir(root.join("/etc/cmdline.d"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
+        .collect();
+    snippets.sort();
+    paths.extend(snippets);
+    paths.push(root.join("/proc/cmdline"));
+    // A file that is not there says nothing, which is what its absence means.
+    paths.iter().filter_map(|path| read_text(path).ok()).collect::<Vec<_>>().join(" ")
+}
+
+fn first_of(root: &Root, paths: &[&str], problems: &mut Vec<String>) -> (String, String) {
+    for path in paths {
+        match read(root, path) {
+            Ok(None) => {}
+            Ok(Some(text)) => return ((*path).to_owned(), text),
+            // Going on to the next file could let in somebody whom this one was meant to keep out.
+            Err(reason) => {
+                problems.push(reason);
+                return ((*path).to_owned(), String::new());
+            }
+        }
+    }
+    (paths[0].to_owned(), String::new())
+}
+
+/// The name of this machine: what the kernel has been told, else what the image was built with.
+pub fn host_name(root: &Root) -> String {
+    let kernel = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    kernel
+        .filter(|name| !name.is_empty() && !matches!(name.as_str(), "(none)" | "localhost"))
+        .or_else(|| read(root, "/etc/hostname").ok().flatten().map(|name| name.trim().to_owned()))
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// A file's text, or `None` if it does not exist. The error names the file.
+fn read(root: &Root, path: &str) -> Result<Option<String>, String> {
+    match read_text(&root.join(path)) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(format!("{path} can't be read: {error}")),
+    }
+}
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str, files: &[(&str, &[u8])]) -> Root {
+        let directory = std::env::temp_dir().join(format!("vestibule-config-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        for (path, content) in files {
+            let path = directory.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        Root::new(directory)
+    }
+
+    #[test]
+    fn nothing_there_is_the_default() {
+        let config = Config::load(&fixture("none", &[]));
+        assert_eq!(config.settings, Settings::default());
+        assert!(config.problems.is_empty() && config.host_key.is_none() && !config.disabled);
+    }
+
+    #[test]
+    fn a_broken_file_is_a_problem_and_not_the_end() {
+        let root = fixture("broken", &[("etc/vestibule/config.toml", b"port = 22\nprot = 1\n")]);
+        let config = Config::load(&root);
+        assert_eq!(config.settings, Settings::default());
+        assert!(config.problems[0].contains("config.toml: ") && config.problems[0].contains("line 2"), "{:?}", config.problems);
+        let root = fixture("binary", &[("etc/vestibule/config.toml", &[0xff, 0xfe, 0x00])]);
+        assert_eq!(Config::load(&root).problems.len(), 1);
+    }
+
+    #[test]
+    fn the_first_authorized_keys_file_counts_even_if_it_is_unreadable() {
+        let own = ("etc/vestibule/authorized_keys", &b"own"[..]);
+        let roots = ("root/.ssh/authorized_keys", &b"roots"[..]);
+        assert_eq!(Config::load(&fixture("two", &[own, roots])).authorized_keys.1, "own");
+        assert_eq!(Config::load(&fixture("roots", &[roots])).authorized_keys.1, "roots");
+        let broken = Config::load(&fixture("unreadable", &[("etc/vestibule/authorized_keys", &[0xff]), roots]));
+        assert_eq!((broken.authorized_keys.1.as_str(), broken.problems.len()), ("", 1));
+    }
+
+    #[test]
+    fn command_line_comes_from_the_image_and_the_kernel() {
+        let root = fixture(
+            "cmdline",
+            &[
+                ("etc/cmdline.d/20-b.conf", b"vestibule.port=2\n"),
+                ("etc/cmdline.d/10-a.conf", b"vestibule.port=1\n"),
+                ("etc/cmdline.d/99.txt", b"vestibule.port=9\n"),
+                ("proc/cmdline", b"quiet rd.vestibule=0\n"),
+            ],
+        );
+        let config = Config::load(&root);
+        assert_eq!((config.settings.port, config.disabled), (2, true));
+    }
+}

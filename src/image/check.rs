@@ -1,0 +1,116 @@
+//! `vestibule check`: would somebody get in with what stands on this host? Run at every image build, so that nobody
+//! builds an image that locks them out.
+
+use anyhow::bail;
+
+use super::keys;
+use crate::config::network::NetworkConfig;
+use crate::config::{AUTHORIZED_KEYS, CONFIG_FILE, Config, HOST_KEY};
+use crate::root::Root;
+use crate::session::ssh::authorized_keys;
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    pub keys: usize,
+    /// Reasons not to build the image.
+    pub errors: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+pub fn check(root: &Root) -> Findings {
+    let config = Config::load(root);
+    let mut found = Findings { errors: config.problems, ..Findings::default() };
+    let (path, text) = &config.authorized_keys;
+    let (authorized, problems) = authorized_keys::parse(path, text);
+    found.errors.extend(problems.iter().map(ToString::to_string));
+    found.keys = authorized.len();
+    if authorized.is_empty() {
+        let message = format!("no key may log in: put one into {} or {}", AUTHORIZED_KEYS[0], AUTHORIZED_KEYS[1]);
+        let list = if config.settings.allow_no_keys { &mut found.warnings } else { &mut found.errors };
+        list.push(message);
+    }
+    match config.host_key.map(|key| keys::parse(key.expose())) {
+        None => found.errors.push(format!("there is no host key {HOST_KEY}: run \"vestibule keys\"")),
+        Some(Err(error)) => found.errors.push(format!("{HOST_KEY}: {error:#}")),
+        Some(Ok(_)) => {}
+    }
+    found.warnings.extend(NetworkConfig::parse(&config.command_line).1);
+    found
+}
+
+/// Prints what was found; an error if an image must not be built.
+pub fn command(root: &Root) -> anyhow::Result<()> {
+    let found = check(root);
+    for warning in &found.warnings {
+        eprintln!("vestibule: warning: {warning}");
+    }
+    for error in &found.errors {
+        eprintln!("vestibule: error: {error}");
+    }
+    match found.errors.len() {
+        0 => {
+            println!("{} may log in", if found.keys == 1 { "1 key".to_owned() } else { format!("{} keys", found.keys) });
+            Ok(())
+        }
+        1 => bail!("there is an error in the configuration, no image should be built with it"),
+        n => bail!("there are {n} errors in the configuration, no image should be built with it"),
+    }
+}
+
+/// `vestibule check --files`: what the image needs, one `source<TAB>destination` per line.
+pub fn print_files(root: &Root) {
+    let config = Config::load(root);
+    for (source, destination) in
+        [(CONFIG_FILE, CONFIG_FILE), (&config.authorized_keys.0, AUTHORIZED_KEYS[0]), (HOST_KEY, HOST_KEY)]
+    {
+        let source = root.join(source);
+        if source.exists() {
+            println!("{}\t{destination}", source.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me\n";
+
+    fn host(name: &str, authorized: &str, config: &str) -> Root {
+        let directory = std::env::temp_dir().join(format!("vestibule-check-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        let root = Root::new(directory);
+        keys::ensure(&root).unwrap();
+        std::fs::write(root.join(AUTHORIZED_KEYS[0]), authorized).unwrap();
+        std::fs::write(root.join(CONFIG_FILE), config).unwrap();
+        root
+    }
+
+    #[test]
+    fn a_good_host_passes() {
+        let found = check(&host("good", KEY, "port = 22\n"));
+        assert_eq!(found, Findings { keys: 1, ..Findings::default() });
+    }
+
+    #[test]
+    fn what_would_lock_people_out_is_an_error() {
+        for (name, authorized, config, expected) in [
+            ("nokeys", "# none\n", "", "no key may log in"),
+            ("badline", &format!("{KEY}from=\"x\" {KEY}"), "", "authorized_keys:2: the option \"from\""),
+            ("badconfig", KEY, "prot = 1\n", "config.toml: "),
+        ] {
+            let found = check(&host(name, authorized, config));
+            assert!(found.errors.iter().any(|error| error.contains(expected)), "{name}: {found:?}");
+        }
+        let root = host("badhostkey", KEY, "");
+        std::fs::write(root.join(HOST_KEY), "garbage").unwrap();
+        assert!(check(&root).errors[0].contains("OpenSSH's format"));
+    }
+
+    #[test]
+    fn no_keys_can_be_allowed() {
+        let found = check(&host("allowed", "", "allow-no-keys = true\n"));
+        assert_eq!((found.errors.len(), found.warnings.len()), (0, 1));
+    }
+}
