@@ -1,4 +1,5 @@
 //! The long-lived process.
 
+pub mod console;
 pub mod net;
 pub mod prompt;
