@@ -158,7 +158,10 @@ pub enum Request {
     /// Binds a session to its role. Once, and before anything else.
     Login(Login),
     /// A login that failed: user name and reason, for the log.
-    LoginFailed { user: String, reason: String },
+    LoginFailed {
+        user: String,
+        reason: String,
+    },
     /// One [`Event::Status`].
     Status,
     /// An [`Event::Status`] at every change and, with `log`, an [`Event::Log`] for kernel log lines, until cancelled.
@@ -166,7 +169,9 @@ pub enum Request {
     /// An [`Event::Outcome`] for each question that was answered.
     Submit(Submit),
     /// The consoles as [`Event::Text`], once or at every change until cancelled.
-    Peek { follow: bool },
+    Peek {
+        follow: bool,
+    },
     Power(Power),
     /// Ends the daemon, as at hand-over. Local clients only.
     Stop,

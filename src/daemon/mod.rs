@@ -3,3 +3,4 @@
 pub mod console;
 pub mod net;
 pub mod prompt;
+pub mod readable;

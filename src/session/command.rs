@@ -3,7 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 /// Names that the binary, or a command over SSH, also answers to, and what each means.
-const APPLETS: [(&str, &str); 3] = [("console_auth", "unlock"), ("cryptroot-unlock", "unlock"), ("console_peek", "peek")];
+const APPLETS: [(&str, &str); 3] =
+    [("console_auth", "unlock"), ("cryptroot-unlock", "unlock"), ("console_peek", "peek")];
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {

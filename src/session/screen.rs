@@ -294,7 +294,9 @@ mod tests {
     fn a_passphrase_goes_out_and_is_never_shown() {
         let mut screen = Screen::new(80);
         screen.status(with(vec![asked("root")], Phase::Asking));
-        assert!(shown(&mut screen).ends_with("root (/dev/vda2) wants a passphrase (3 tries left)\r\nPassphrase for root: "));
+        assert!(
+            shown(&mut screen).ends_with("root (/dev/vda2) wants a passphrase (3 tries left)\r\nPassphrase for root: ")
+        );
         let Some(Action::Submit { volumes, secret }) = typed(&mut screen, b"hunterx\x7f2\r") else { panic!() };
         assert_eq!((volumes, secret.expose()), (vec!["root".to_owned()], &b"hunter2"[..]));
         let after = shown(&mut screen);

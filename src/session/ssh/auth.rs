@@ -27,7 +27,11 @@ pub fn decide(
         return Err("signature algorithm not allowed");
     }
     let line = keys.iter().find(|line| line.key.key_data() == key.key_data()).ok_or("key not authorized")?;
-    Ok(Admission { role, key: format!("{} {}", fingerprint(&line.key), line.comment).trim_end().to_owned(), pty: line.pty })
+    Ok(Admission {
+        role,
+        key: format!("{} {}", fingerprint(&line.key), line.comment).trim_end().to_owned(),
+        pty: line.pty,
+    })
 }
 
 #[cfg(test)]

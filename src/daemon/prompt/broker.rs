@@ -1,0 +1,210 @@
+//! The sole owner of what is asked: collects the sources' questions, carries one answer to each, remembers what came
+//! of it. Knows neither where questions come from nor files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::submit::Submission;
+use super::{PromptId, Prompts, Question, Stage, Verdict};
+use crate::control::message::{Outcome, Volume};
+use crate::secret::Secret;
+
+/// Outcomes on their way to one submitter; more than a machine has volumes.
+const OUTCOMES: usize = 64;
+
+/// A handle to the one broker.
+#[derive(Clone)]
+pub struct Broker(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    view: watch::Sender<View>,
+}
+
+/// What the broker knows at one moment, for those that watch it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// What is asked or being checked, oldest first.
+    pub questions: Arc<[Question]>,
+    /// Encrypted volumes that are open, whoever opened them.
+    pub unlocked: Arc<[Volume]>,
+    /// Volumes whose asker went away without opening them, and that nothing asks for any more.
+    pub gave_up: Arc<[Volume]>,
+    /// Something was asked at some time.
+    pub asked_once: bool,
+}
+
+#[derive(Default)]
+struct State {
+    /// What each source publishes.
+    lists: Vec<Prompts>,
+    checking: BTreeMap<PromptId, Checking>,
+    unlocked: Arc<[Volume]>,
+    /// By name.
+    gave_up: BTreeMap<String, Volume>,
+    /// Questions that had an answer and its verdict, until their source takes them off its list.
+    spent: BTreeSet<PromptId>,
+    asked_once: bool,
+}
+
+/// An answer on its way.
+struct Checking {
+    question: Question,
+    /// `None` until it is there.
+    verdict: watch::Receiver<Option<Verdict>>,
+}
+
+/// What became of an attempt to answer.
+pub(super) enum Handed {
+    /// The answer is on its way, and this is where its verdict will come.
+    Given(watch::Receiver<Option<Verdict>>),
+    /// Somebody else's answer is being checked, and this is where its verdict will come.
+    Late(watch::Receiver<Option<Verdict>>),
+    /// The question went away in this moment.
+    Gone,
+}
+
+impl Broker {
+    /// Starts collecting. `volumes` is what is open, for the questions that others answer.
+    pub fn spawn(sources: Vec<watch::Receiver<Prompts>>, volumes: watch::Receiver<Arc<[Volume]>>) -> Self {
+        let lists = sources.iter().map(|source| source.borrow().clone()).collect();
+        let state = State { lists, unlocked: volumes.borrow().clone(), ..State::default() };
+        let broker = Self(Arc::new(Shared { state: Mutex::new(state), view: watch::Sender::default() }));
+        broker.publish(&mut broker.lock());
+        for (index, source) in sources.into_iter().enumerate() {
+            let watcher = broker.clone();
+            tokio::spawn(broker.clone().collect(source, move |state, prompts| watcher.replace(state, index, prompts)));
+        }
+        tokio::spawn(broker.clone().collect(volumes, |state, volumes| state.unlocked = volumes));
+        broker
+    }
+
+    /// What is asked and what is open, now and at each change.
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.0.view.subscribe()
+    }
+
+    /// Gives one secret to every question that `volumes` selects (by volume, device, or, where neither is known, by its
+    /// text; empty: every passphrase question), and to those that follow; waits up to `wait` for a first one.
+    ///
+    /// Sends an outcome for each question as soon as it is known, and closes the channel when everything is settled. No
+    /// outcome at all: nothing asked. A volume never gets the secret twice, and a PIN question gets it only when named.
+    /// Dropping the receiver ends the waiting, not what was handed over.
+    pub fn submit(&self, volumes: Vec<String>, secret: Secret, wait: Duration) -> mpsc::Receiver<Outcome> {
+        let (outcomes, receiver) = mpsc::channel(OUTCOMES);
+        tokio::spawn(Submission::new(self.clone(), volumes, secret, outcomes).run(wait));
+        receiver
+    }
+
+    /// Answers one question. The first answer wins: a second one is told the first one's verdict.
+    pub(super) fn answer(&self, id: PromptId, secret: &Secret) -> Handed {
+        let mut state = self.lock();
+        if let Some(checking) = state.checking.get(&id) {
+            return Handed::Late(checking.verdict.clone());
+        }
+        let Some(prompt) =
+            state.lists.iter().flat_map(|list| list.iter()).find(|prompt| prompt.question.id == id).cloned()
+        else {
+            return Handed::Gone;
+        };
+        let Some(verdict) = prompt.answer(secret.duplicate()) else { return Handed::Gone };
+        let question = Question { stage: Stage::Checking, ..prompt.question.clone() };
+        let (report, observed) = watch::channel(None);
+        state.checking.insert(id, Checking { question: question.clone(), verdict: observed.clone() });
+        self.publish(&mut state);
+        drop(state);
+        let broker = self.clone();
+        tokio::spawn(async move {
+            // A source that drops its end has ended: nothing was observed.
+            let verdict = verdict.await.unwrap_or(Verdict::NoVerdict);
+            broker.conclude(&question, &verdict);
+            report.send_replace(Some(verdict));
+        });
+        Handed::Given(observed)
+    }
+
+    fn conclude(&self, question: &Question, verdict: &Verdict) {
+        log::info!("{}: {verdict:?}", question.volume.as_deref().unwrap_or(&question.message));
+        let mut state = self.lock();
+        state.checking.remove(&question.id);
+        state.spent.insert(question.id);
+        state.remember(question, verdict);
+        self.publish(&mut state);
+    }
+
+    /// Takes a source's new list, and asks what becomes of questions that went away unanswered.
+    fn replace(&self, state: &mut State, index: usize, prompts: Prompts) {
+        let before = std::mem::replace(&mut state.lists[index], prompts);
+        let current: BTreeSet<_> = state.lists[index].iter().map(|prompt| prompt.question.id).collect();
+        for prompt in before.iter().filter(|prompt| !current.contains(&prompt.question.id)) {
+            let (question, broker) = (prompt.question.clone(), self.clone());
+            let answered = state.checking.contains_key(&question.id) || state.spent.remove(&question.id);
+            let Some(fate) = prompt.fate().filter(|_| !answered) else { continue };
+            tokio::spawn(async move {
+                let Ok(verdict) = fate.await else { return };
+                let mut state = broker.lock();
+                state.remember(&question, &verdict);
+                broker.publish(&mut state);
+            });
+        }
+    }
+
+    async fn collect<T: Clone>(self, mut source: watch::Receiver<T>, apply: impl Fn(&mut State, T)) {
+        loop {
+            self.take(&apply, source.borrow_and_update().clone());
+            if source.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn take<T>(&self, apply: impl Fn(&mut State, T), news: T) {
+        let mut state = self.lock();
+        apply(&mut state, news);
+        self.publish(&mut state);
+    }
+
+    fn publish(&self, state: &mut State) {
+        let view = state.view();
+        self.0.view.send_if_modified(|before| {
+            let changed = *before != view;
+            *before = view;
+            changed
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("no panic while held")
+    }
+}
+
+impl State {
+    fn view(&mut self) -> View {
+        let standing = self.lists.iter().flat_map(|list| list.iter()).map(|prompt| &prompt.question);
+        let standing =
+            standing.filter(|question| !self.checking.contains_key(&question.id) && !self.spent.contains(&question.id));
+        let mut questions: Vec<_> =
+            standing.chain(self.checking.values().map(|checking| &checking.question)).cloned().collect();
+        questions.sort_by_key(|question| question.id);
+        self.asked_once |= !questions.is_empty();
+        let asked = |name: &str| questions.iter().any(|question| question.volume.as_deref() == Some(name));
+        let open = |name: &str| self.unlocked.iter().any(|volume| volume.name == name);
+        self.gave_up.retain(|name, _| !asked(name) && !open(name));
+        View {
+            questions: questions.into(),
+            unlocked: self.unlocked.clone(),
+            gave_up: self.gave_up.values().cloned().collect(),
+            asked_once: self.asked_once,
+        }
+    }
+
+    fn remember(&mut self, question: &Question, verdict: &Verdict) {
+        if let (Verdict::GaveUp, Some(name)) = (verdict, &question.volume) {
+            let volume = Volume { name: name.clone(), device: question.device.clone() };
+            self.gave_up.insert(name.clone(), volume);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One passphrase on its way to everything that it is meant for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::broker::{Broker, Handed, View};
+use super::{Kind, PromptId, Question, Stage, Verdict};
+use crate::control::message::Outcome;
+use crate::secret::Secret;
+
+/// How long after a volume was unlocked another question may come that wants the same passphrase: dracut without
+/// systemd asks for one volume after the other, with a udevadm settle in between.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Giving one secret to the questions that it is meant for, and to those that follow. See [`Broker::submit`].
+pub(super) struct Submission {
+    broker: Broker,
+    wanted: Vec<String>,
+    secret: Secret,
+    outcomes: mpsc::Sender<Outcome>,
+    /// What had the secret: no volume gets it twice.
+    given: BTreeSet<String>,
+    /// Names in `wanted` that something asked for.
+    met: BTreeSet<String>,
+    /// Questions that went away in the moment of the answer.
+    missed: BTreeMap<String, Question>,
+    missed_ids: BTreeSet<PromptId>,
+    verdicts: JoinSet<(Question, bool, Verdict)>,
+}
+
+enum Event {
+    Changed,
+    Verdict(Box<Question>, bool, Verdict),
+    Settled,
+}
+
+impl Submission {
+    pub fn new(broker: Broker, wanted: Vec<String>, secret: Secret, outcomes: mpsc::Sender<Outcome>) -> Self {
+        let (given, met, missed, missed_ids, verdicts) = Default::default();
+        Self { broker, wanted, secret, outcomes, given, met, missed, missed_ids, verdicts }
+    }
+
+    /// Until everything that is wanted has its verdict, and nothing new has asked for a while.
+    pub async fn run(mut self, wait: Duration) {
+        let mut view = self.broker.view();
+        // For the first question, or, when volumes are named, for the last of them.
+        let patience = Instant::now() + wait;
+        let mut settle = Instant::now();
+        loop {
+            let now = view.borrow_and_update().clone();
+            self.offer(&now).await;
+            let until = if self.satisfied(&now) { settle } else { settle.max(patience) };
+            let event = tokio::select! {
+                Some(Ok((question, ours, verdict))) = self.verdicts.join_next() => {
+                    Event::Verdict(Box::new(question), ours, verdict)
+                }
+                Ok(()) = view.changed() => Event::Changed,
+                () = sleep_until(until), if self.verdicts.is_empty() => Event::Settled,
+                () = self.outcomes.closed() => return,
+            };
+            match event {
+                Event::Changed => {}
+                Event::Verdict(question, ours, verdict) => {
+                    if verdict == Verdict::Unlocked || !ours {
+                        settle = Instant::now() + SETTLE;
+                    }
+                    self.conclude(*question, ours, verdict).await;
+                }
+                Event::Settled => return self.account_for_the_rest(&view).await,
+            }
+        }
+    }
+
+    /// Gives the secret to every question that is meant and hasn't had it.
+    async fn offer(&mut self, view: &View) {
+        for question in view.questions.iter() {
+            let key = key(question).to_owned();
+            if !self.means(question) {
+                continue;
+            }
+            self.met.extend(self.wanted.iter().filter(|name| named(question, name)).cloned());
+            if self.given.contains(&key) || self.missed_ids.contains(&question.id) {
+                continue;
+            }
+            if self.secret.is_empty() {
+                self.given.insert(key);
+                let reason = "an empty passphrase is not given to anybody, so no try is used up".into();
+                self.report(question.clone(), Verdict::NotDelivered(reason)).await;
+                continue;
+            }
+            match self.broker.answer(question.id, &self.secret) {
+                Handed::Given(verdict) => self.follow(question, true, verdict),
+                Handed::Late(verdict) => self.follow(question, false, verdict),
+                Handed::Gone => {
+                    self.missed_ids.insert(question.id);
+                    self.missed.insert(key, question.clone());
+                }
+            }
+        }
+    }
+
+    /// Waits for a verdict on our answer, or on somebody else's that came first.
+    fn follow(&mut self, question: &Question, ours: bool, verdict: watch::Receiver<Option<Verdict>>) {
+        self.given.insert(key(question).to_owned());
+        let question = question.clone();
+        self.verdicts.spawn(async move { (question, ours, settled(verdict).await) });
+    }
+
+    async fn conclude(&mut self, question: Question, ours: bool, verdict: Verdict) {
+        let refused = matches!(verdict, Verdict::Wrong { .. } | Verdict::NotDelivered(_));
+        if !ours && refused {
+            // Somebody else's passphrase was wrong. The volume asks again, and then gets ours.
+            let key = key(&question).to_owned();
+            self.given.remove(&key);
+            self.missed.insert(key, question);
+            return;
+        }
+        self.report(question, verdict).await;
+    }
+
+    /// What was meant, and neither had an answer nor asks any more.
+    async fn account_for_the_rest(mut self, view: &watch::Receiver<View>) {
+        let view = view.borrow().clone();
+        for (key, question) in std::mem::take(&mut self.missed) {
+            if !self.given.contains(&key) {
+                let open = question.volume.as_deref().is_some_and(|name| is_open(&view, name));
+                let reason = "the question went away before the answer reached it";
+                self.report(question, if open { Verdict::Unlocked } else { Verdict::NotDelivered(reason.into()) })
+                    .await;
+            }
+        }
+        for name in self.wanted.iter().filter(|name| !self.met.contains(*name)) {
+            if is_open(&view, name) {
+                self.report(unasked(name), Verdict::Unlocked).await;
+            } else if !self.given.is_empty() {
+                self.report(unasked(name), Verdict::NotDelivered("nothing asks for it".into())).await;
+            }
+        }
+    }
+
+    async fn report(&self, question: Question, verdict: Verdict) {
+        // Nobody may be listening any more; the answer was given all the same.
+        drop(self.outcomes.send(Outcome { question, verdict }).await);
+    }
+
+    fn means(&self, question: &Question) -> bool {
+        match self.wanted.is_empty() {
+            true => question.kind == Kind::Passphrase,
+            false => self.wanted.iter().any(|name| named(question, name)),
+        }
+    }
+
+    /// Nothing has to be waited for any more but verdicts and followers.
+    fn satisfied(&self, view: &View) -> bool {
+        match self.wanted.is_empty() {
+            true => !self.given.is_empty(),
+            false => self.wanted.iter().all(|name| self.met.contains(name) || is_open(view, name)),
+        }
+    }
+}
+
+fn is_open(view: &View, name: &str) -> bool {
+    view.unlocked.iter().any(|volume| volume.name == name || volume.device.as_deref() == Some(name))
+}
+
+/// Stands for a volume that was named and that nothing asked for.
+fn unasked(name: &str) -> Question {
+    Question {
+        id: PromptId(0),
+        kind: Kind::Passphrase,
+        stage: Stage::Asking,
+        volume: Some(name.to_owned()),
+        device: None,
+        message: String::new(),
+        tries_used: 0,
+        tries_left: None,
+        source: String::new(),
+    }
+}
+
+async fn settled(mut verdict: watch::Receiver<Option<Verdict>>) -> Verdict {
+    let found = verdict.wait_for(Option::is_some).await;
+    found.ok().and_then(|verdict| verdict.clone()).unwrap_or(Verdict::NoVerdict)
+}
+
+fn named(question: &Question, name: &str) -> bool {
+    let unknown = question.volume.is_none() && question.device.is_none();
+    [question.volume.as_deref(), question.device.as_deref(), Some(&*question.message).filter(|_| unknown)]
+        .contains(&Some(name))
+}
+
+/// What a question is about, across its repetitions.
+fn key(question: &Question) -> &str {
+    question.volume.as_deref().or(question.device.as_deref()).unwrap_or(&question.message)
+}

@@ -1,0 +1,388 @@
+//! Questions of systemd's password agents protocol: dracut with systemd, mkinitcpio's sd-encrypt, NixOS.
+//!
+//! One more agent beside the console's and plymouth's: `docs/PASSWORD_AGENTS.md` of systemd. Questions are files; the
+//! first answer that reaches an asker's socket wins, and the others see the file go.
+//!
+//! What is a passphrase and what a PIN (a PIN is only answered when its volume is named): systemd-cryptsetup marks the
+//! passphrase questions of volumes with `Id=cryptsetup:…`; its questions for TPM2, FIDO2 and token PINs have no such
+//! `Id`. Questions of other programs (`systemd-ask-password` in a script, as for ZFS) count as passphrases only when
+//! their text says so and says nothing of a PIN; everything else is treated as a PIN.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::io::{ErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::time::ClockId;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::ask_file::{self, Ask};
+use super::attach::Attach;
+use super::observe::{Asked, Observer};
+use super::process::{self, Process};
+use super::{Answer, Kind, Posed, Prompt, Prompts, Question, Source, Stage, Verdict, next_id};
+use crate::daemon::readable;
+use crate::root::Root;
+
+const DIRECTORY: &str = "/run/systemd/ask-password";
+/// How often the directory is looked for before it exists: it comes with the first question or a moment before. One
+/// stat(2), and nobody waits longer than this to see the first question.
+const DIRECTORY_POLL: Duration = Duration::from_millis(500);
+/// Bytes of passphrase that fit into an answer: askers read `LINE_MAX`. Version 252 cuts longer ones off silently, 257
+/// ignores them.
+const MAX_PASSPHRASE: usize = 2048;
+
+/// The source. It reads and answers below `root`.
+pub struct Systemd {
+    root: Root,
+}
+
+impl Systemd {
+    pub fn new(root: Root) -> Self {
+        Self { root }
+    }
+}
+
+impl Source for Systemd {
+    fn spawn(self) -> watch::Receiver<Prompts> {
+        let (publish, receiver) = watch::channel(Prompts::from([]));
+        let agent = Agent {
+            root: self.root,
+            publish,
+            asked: watch::Sender::new(Arc::from([])),
+            open: BTreeMap::new(),
+            askers: HashMap::new(),
+            unreadable: BTreeSet::new(),
+            changed: Arc::new(Notify::new()),
+        };
+        tokio::spawn(agent.run());
+        receiver
+    }
+}
+
+/// The state of the one task that reads the directory.
+struct Agent {
+    root: Root,
+    publish: watch::Sender<Prompts>,
+    /// What is asked now, for those that observe what becomes of an answer.
+    asked: watch::Sender<Arc<[Asked]>>,
+    /// By file name.
+    open: BTreeMap<OsString, Open>,
+    /// By process number.
+    askers: HashMap<i32, Asker>,
+    /// Files that were complained about.
+    unreadable: BTreeSet<OsString>,
+    /// An asker died, or an answer's story ended: look again.
+    changed: Arc<Notify>,
+}
+
+/// A question that is asked now.
+struct Open {
+    ask: Ask,
+    asked: Asked,
+    prompt: Prompt,
+    /// Carries the answer, and ends with its verdict.
+    carrier: JoinHandle<()>,
+}
+
+/// A process that has asked at least once.
+struct Asker {
+    process: Arc<Process>,
+    attach: Option<Attach>,
+    version: Option<u32>,
+    /// Questions so far; those for verification don't count.
+    passphrases: u32,
+    pins: u32,
+    /// Its first question for the volume's passphrase was seen, and nothing from the keyring was tried before.
+    from_the_start: bool,
+}
+
+impl Agent {
+    async fn run(mut self) {
+        let directory = self.root.join(DIRECTORY);
+        loop {
+            match watch_directory(&directory) {
+                Ok(Some(inotify)) => self.follow(&directory, inotify).await,
+                Ok(None) => sleep(DIRECTORY_POLL).await,
+                Err(error) => {
+                    log::error!(
+                        "can't watch {} for questions, so systemd's are not seen: {error}",
+                        directory.display()
+                    );
+                    self.publish.closed().await;
+                }
+            }
+            if self.publish.is_closed() {
+                return;
+            }
+        }
+    }
+
+    /// Publishes what is asked, until the directory goes away or nobody listens.
+    async fn follow(&mut self, directory: &Path, inotify: AsyncFd<OwnedFd>) {
+        let closed = self.publish.clone();
+        let changed = self.changed.clone();
+        loop {
+            let Ok(files) = ask_files(directory) else { return self.show(BTreeMap::new()) };
+            self.show(files);
+            tokio::select! {
+                () = closed.closed() => return,
+                () = changed.notified() => {}
+                () = expiry(self.next_expiry()) => {}
+                ready = inotify.readable() => {
+                    let Ok(mut ready) = ready else { return };
+                    // What happened doesn't matter: the directory is read as a whole.
+                    drain(inotify.get_ref());
+                    ready.clear_ready();
+                }
+            }
+        }
+    }
+
+    /// Takes the directory as it is now, and tells everybody what changed.
+    fn show(&mut self, files: BTreeMap<OsString, Vec<u8>>) {
+        self.unreadable.retain(|name| files.contains_key(name));
+        let mut asks = BTreeMap::new();
+        for (name, content) in files {
+            match Ask::parse(&content) {
+                Ok(ask) => drop(asks.insert(name, ask)),
+                Err(error) if self.unreadable.insert(name.clone()) => {
+                    log::warn!("ignoring {DIRECTORY}/{}: {error}", name.to_string_lossy());
+                }
+                Err(_) => {}
+            }
+        }
+        let now = monotonic();
+        asks.retain(|_, ask| ask.not_after.is_none_or(|end| end > now));
+        let before: Vec<_> = self.open.values().map(|open| open.prompt.question.id).collect();
+        self.open.retain(|name, open| asks.get(name) == Some(&open.ask) && !open.asked.process.has_ended());
+        for (name, ask) in asks {
+            match self.open.get(&name) {
+                Some(open) if !open.carrier.is_finished() => {}
+                // The reply is spent, and the question still stands: it is asked anew.
+                Some(open) => {
+                    let (asked, question) = (open.asked.clone(), open.prompt.question.clone());
+                    let open = self.pose(ask, asked, Question { id: next_id(), ..question });
+                    self.open.insert(name, open);
+                }
+                None => {
+                    let known = self.recognise(&ask);
+                    match known {
+                        Ok(Some((asked, question))) => {
+                            let open = self.pose(ask, asked, question);
+                            self.open.insert(name, open);
+                        }
+                        Ok(None) => {}
+                        Err(error) if self.unreadable.insert(name) => {
+                            log::warn!("ignoring a question of process {}, which can't be observed: {error}", ask.pid);
+                        }
+                        Err(_) => {}
+                    }
+                }
+            }
+        }
+        self.askers.retain(|_, asker| !asker.process.has_ended());
+        self.asked.send_replace(self.open.values().map(|open| open.asked.clone()).collect());
+        let prompts: Prompts = self.open.values().map(|open| open.prompt.clone()).collect();
+        if !prompts.iter().map(|prompt| prompt.question.id).eq(before) {
+            self.publish.send_replace(prompts);
+        }
+    }
+
+    /// Who asks, and for what. `None` when the asker has ended.
+    fn recognise(&mut self, ask: &Ask) -> std::io::Result<Option<(Asked, Question)>> {
+        if self.askers.get(&ask.pid).is_none_or(|asker| asker.process.has_ended()) {
+            let Some(asker) = self.meet(ask.pid)? else { return Ok(None) };
+            self.askers.insert(ask.pid, asker);
+        }
+        let asker = self.askers.get_mut(&ask.pid).expect("it was just met");
+        let disk = ask.disk();
+        let verification = disk.as_ref().is_some_and(|disk| disk.verification);
+        let passphrase =
+            disk.is_some() || (asker.attach.is_none() && ask.id.is_none() && wants_passphrase(&ask.message));
+        let kind = if passphrase { Kind::Passphrase } else { Kind::Pin };
+        let count = if passphrase { &mut asker.passphrases } else { &mut asker.pins };
+        *count += u32::from(!verification);
+        let count = *count;
+        if passphrase && count == 1 {
+            // systemd-cryptsetup would take its first passphrase from the keyring, later ones not.
+            asker.from_the_start = ask.accept_cached;
+        }
+        let attach = asker.attach.as_ref();
+        let tries_left = attach
+            .filter(|_| disk.is_some())
+            .and_then(|attach| attach.tries_left(asker.version, asker.from_the_start, count));
+        let question = Question {
+            id: next_id(),
+            kind,
+            stage: Stage::Asking,
+            volume: attach.map(|attach| attach.volume.clone()),
+            device: attach
+                .map(|attach| attach.device.clone())
+                .or_else(|| disk.as_ref().map(|disk| disk.device.clone())),
+            message: ask.message.clone(),
+            tries_used: count.saturating_sub(1),
+            tries_left,
+            source: "systemd".into(),
+        };
+        let asked = Asked {
+            sequence: question.id.0,
+            process: asker.process.clone(),
+            volume: question.volume.clone(),
+            message: ask.message.clone(),
+            kind,
+            verification,
+            tries_left,
+        };
+        Ok(Some((asked, question)))
+    }
+
+    /// An asker's first question.
+    fn meet(&self, pid: i32) -> std::io::Result<Option<Asker>> {
+        let Some(process) = Process::open(pid)?.filter(|process| !process.has_ended()) else { return Ok(None) };
+        let process = Arc::new(process);
+        let (ends, changed) = (process.clone(), self.changed.clone());
+        tokio::spawn(async move {
+            ends.ended().await;
+            changed.notify_one();
+        });
+        Ok(Some(Asker {
+            attach: Attach::parse(&process::arguments(&self.root, pid)),
+            version: process::systemd_version(&self.root, pid),
+            process,
+            passphrases: 0,
+            pins: 0,
+            from_the_start: false,
+        }))
+    }
+
+    fn pose(&self, ask: Ask, asked: Asked, question: Question) -> Open {
+        let (prompt, posed) = Prompt::new(question);
+        let socket = self.root.join(&ask.socket);
+        let observer = Observer { root: self.root.clone(), mine: asked.clone(), asked: self.asked.subscribe() };
+        let changed = self.changed.clone();
+        let carrier = tokio::spawn(async move {
+            carry(posed, &socket, observer).await;
+            changed.notify_one();
+        });
+        Open { ask, asked, prompt, carrier }
+    }
+
+    fn next_expiry(&self) -> Option<u64> {
+        self.open.values().filter_map(|open| open.ask.not_after).min()
+    }
+}
+
+/// Waits for the answer, hands it over, and reports what was observed.
+async fn carry(posed: Posed, socket: &Path, observer: Observer) {
+    let Ok(Answer { secret, verdict }) = posed.answer.await else {
+        // Who waits for neither has gone; so it is below.
+        return drop(posed.fate.send(observer.observe(false).await));
+    };
+    let observed = match deliver(socket, secret.expose()) {
+        Ok(delivered) => {
+            drop(secret);
+            observer.observe(delivered).await
+        }
+        Err(reason) => Verdict::NotDelivered(reason),
+    };
+    drop(verdict.send(observed));
+}
+
+/// Sends one answer. `false` when the asker no longer listens: somebody else was faster. An error is for a person.
+fn deliver(socket: &Path, secret: &[u8]) -> Result<bool, String> {
+    if secret.is_empty() {
+        return Err("an empty passphrase is not given to anybody".into());
+    }
+    if secret.len() > MAX_PASSPHRASE {
+        return Err(format!("systemd takes at most {MAX_PASSPHRASE} bytes, this has {}", secret.len()));
+    }
+    if secret.contains(&0) {
+        // strv_parse_nulstr(): it would count as several passphrases.
+        return Err("systemd takes no passphrase with a NUL byte in it".into());
+    }
+    let mut datagram = zeroize::Zeroizing::new(Vec::with_capacity(1 + secret.len()));
+    datagram.push(b'+');
+    datagram.extend_from_slice(secret);
+    let sender =
+        std::os::unix::net::UnixDatagram::unbound().map_err(|error| format!("no socket can be made: {error}"))?;
+    sender.set_nonblocking(true).map_err(|error| format!("no socket can be made: {error}"))?;
+    match sender.send_to(&datagram, socket) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => Ok(false),
+        Err(error) => Err(format!("the asker's socket doesn't take it: {error}")),
+    }
+}
+
+/// Whether a question that no volume is known for asks for a passphrase: it must say so.
+fn wants_passphrase(message: &str) -> bool {
+    let message = message.to_lowercase();
+    let mut words = message.split(|c: char| !c.is_alphanumeric());
+    let pin = words.clone().any(|word| word == "pin");
+    !pin && words.any(|word| matches!(word, "passphrase" | "password" | "passphrases" | "passwords"))
+}
+
+/// The content of every `ask.*` that is a regular file. An error is that of the directory.
+fn ask_files(directory: &Path) -> std::io::Result<BTreeMap<OsString, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(directory)?.flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(b"ask.") {
+            continue;
+        }
+        // Neither link nor FIFO: an open of those may lead elsewhere or block. A file that is gone by now is no news.
+        let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+        let file = std::fs::File::options().read(true).custom_flags(flags.bits()).open(entry.path());
+        let Ok(file) = file else { continue };
+        let mut content = Vec::new();
+        let read = file.take(ask_file::MAX_LEN as u64 + 1).read_to_end(&mut content);
+        if read.is_ok() {
+            files.insert(name, content);
+        }
+    }
+    Ok(files)
+}
+
+/// `None` while the directory does not exist.
+fn watch_directory(directory: &Path) -> std::io::Result<Option<AsyncFd<OwnedFd>>> {
+    if !directory.is_dir() {
+        return Ok(None);
+    }
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    let events = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_MOVE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_DELETE_SELF
+        | AddWatchFlags::IN_MOVE_SELF
+        | AddWatchFlags::IN_ONLYDIR;
+    inotify.add_watch(directory, events)?;
+    Ok(Some(readable::watch(inotify.into())?))
+}
+
+/// Takes all pending events off a non-blocking inotify instance.
+fn drain(inotify: &OwnedFd) {
+    let mut events = [0; 4096];
+    while nix::unistd::read(inotify, &mut events).is_ok_and(|length| length > 0) {}
+}
+
+/// µs of CLOCK_MONOTONIC, as in `NotAfter=`.
+fn monotonic() -> u64 {
+    let now = ClockId::CLOCK_MONOTONIC.now().expect("Linux has this clock");
+    Duration::from(now).as_micros() as u64
+}
+
+/// Returns when `NotAfter=` has passed; never for a question without one.
+async fn expiry(not_after: Option<u64>) {
+    match not_after {
+        Some(end) => sleep(Duration::from_micros(end.saturating_sub(monotonic()))).await,
+        None => std::future::pending().await,
+    }
+}
