@@ -1,0 +1,148 @@
+//! Does what the plan says: netlink, sockets, one file. What was done goes to the ledger.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use tokio::sync::mpsc;
+
+use super::{
+    ledger::{Entry, Ledger, Undo},
+    netlink::Netlink,
+    port::{Port, Received},
+    step::Step,
+};
+use crate::root::Root;
+
+pub struct Edge {
+    pub netlink: Netlink,
+    resolver: PathBuf,
+    ledger: Ledger,
+    ports: BTreeMap<u32, Port>,
+    to: mpsc::Sender<Received>,
+}
+
+impl Edge {
+    /// `to` is where received messages go.
+    pub fn new(netlink: Netlink, root: &Root, to: mpsc::Sender<Received>) -> Self {
+        let resolver = root.join("/etc/resolv.conf");
+        Self { netlink, resolver, ledger: Ledger::default(), ports: BTreeMap::new(), to }
+    }
+
+    /// # Errors
+    /// The interface, where it is about one, and what went wrong.
+    pub async fn perform(
+        &mut self,
+        step: Step,
+        name: impl Fn(u32) -> String,
+    ) -> Result<(), (Option<u32>, anyhow::Error)> {
+        let index = match &step {
+            Step::SetUp(index) | Step::Listen(index) | Step::ListenAt(index, _) | Step::Broadcast(index, _) => {
+                Some(*index)
+            }
+            Step::SetMtu { index, .. } | Step::Send { index, .. } => Some(*index),
+            Step::AddAddress(it) | Step::RemoveAddress(it) => Some(it.index),
+            Step::AddRoute(it) | Step::RemoveRoute(it) => Some(it.index),
+            _ => None,
+        };
+        self.try_to(step, name).await.map_err(|error| (index, error))
+    }
+
+    async fn try_to(&mut self, step: Step, name: impl Fn(u32) -> String) -> Result<()> {
+        match step {
+            Step::SetUp(index) => {
+                self.netlink.set_up(index).await?;
+                self.ledger.record(Entry::Up(index));
+            }
+            Step::SetMtu { index, mtu, before } => {
+                self.netlink.set_mtu(index, mtu).await?;
+                self.ledger.record(Entry::Mtu { index, before });
+            }
+            Step::AddAddress(address) => {
+                self.netlink.add_address(&address).await?;
+                self.ledger.record(Entry::Address(address));
+            }
+            Step::RemoveAddress(address) => {
+                self.netlink.remove_address(&address).await?;
+                self.ledger.strike(&Entry::Address(address));
+            }
+            Step::AddRoute(route) => {
+                self.netlink.add_route(&route).await?;
+                self.ledger.record(Entry::Route(route));
+            }
+            Step::RemoveRoute(route) => {
+                self.netlink.remove_route(&route).await?;
+                self.ledger.strike(&Entry::Route(route));
+            }
+            Step::Listen(index) => {
+                let port = Port::on_link(index, self.to.clone()).context("opening a packet socket for DHCP")?;
+                self.ports.insert(index, port);
+            }
+            Step::ListenAt(index, address) => {
+                let port = Port::at(address, (index, &name(index)), self.to.clone());
+                self.ports.insert(index, port.context("opening UDP port 68 to renew the lease")?);
+            }
+            Step::Silence(index) => drop(self.ports.remove(&index)),
+            Step::Broadcast(index, message) => self.send(index, Ipv4Addr::BROADCAST, &message)?,
+            Step::Send { index, to, message } => self.send(index, to, &message)?,
+            Step::Nameservers(servers) => self.nameservers(&servers)?,
+            Step::LeaveUp(index) => self.ledger.strike(&Entry::Up(index)),
+            Step::Forget(index) => self.ledger.forget(index),
+            Step::Log(text) => log::info!("network: {text}"),
+        }
+        Ok(())
+    }
+
+    fn send(&self, index: u32, to: Ipv4Addr, message: &super::dhcp::message::Message) -> Result<()> {
+        match self.ports.get(&index) {
+            Some(port) => port.send(to, message).context("sending a DHCP message"),
+            None => Ok(()), // opening it failed, which has been reported
+        }
+    }
+
+    /// Writes `/etc/resolv.conf` (resolv.conf(5)), unless somebody else has written or linked it.
+    fn nameservers(&mut self, servers: &[IpAddr]) -> Result<()> {
+        let path = &self.resolver;
+        let ours = self.ledger.file(path);
+        let empty = match fs::symlink_metadata(path) {
+            Ok(it) if ours.is_some_and(|ours| holds(path, ours)) => it.len() == 0,
+            Ok(it) if it.is_file() && it.len() == 0 => true,
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error).with_context(|| format!("looking at {}", path.display())),
+        };
+        let contents: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+        fs::write(path, &contents).with_context(|| format!("writing {}", path.display()))?;
+        self.ledger.record(Entry::File { path: path.clone(), contents, empty });
+        Ok(())
+    }
+
+    /// Takes everything away again. The failures have been counted in, not logged.
+    pub async fn undo(mut self) -> Vec<anyhow::Error> {
+        self.ports.clear();
+        let mut undo = Everything(self.netlink);
+        self.ledger.undo(&mut undo).await
+    }
+}
+
+/// Network and files.
+struct Everything(Netlink);
+
+impl Undo for Everything {
+    async fn undo(&mut self, entry: &Entry) -> Result<()> {
+        let Entry::File { path, contents, empty } = entry else { return self.0.undo(entry).await };
+        if !holds(path, contents) {
+            return Ok(()); // somebody has made it theirs
+        }
+        let undone = if *empty { fs::write(path, "") } else { fs::remove_file(path) };
+        undone.with_context(|| format!("taking back {}", path.display()))
+    }
+}
+
+fn holds(path: &Path, contents: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text == contents)
+}

@@ -1,0 +1,168 @@
+//! What we have added to the system, in order, so that it can be taken away again. Pure: undoing is done by whoever
+//! can, through [`Undo`].
+
+use std::path::PathBuf;
+
+use super::step::{Address, Route};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It was down before.
+    Up(u32),
+    Mtu {
+        index: u32,
+        before: u32,
+    },
+    Address(Address),
+    Route(Route),
+    /// A file with these contents. `empty` says that there was an empty one before, or else none.
+    File {
+        path: PathBuf,
+        contents: String,
+        empty: bool,
+    },
+}
+
+impl Entry {
+    /// The same thing on the system: a renewed address has another time but is one address.
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Address(a), Self::Address(b)) => {
+                (a.index, a.address, a.prefix, a.peer) == (b.index, b.address, b.prefix, b.peer)
+            }
+            (Self::Mtu { index: a, .. }, Self::Mtu { index: b, .. }) => a == b,
+            (Self::File { path: a, .. }, Self::File { path: b, .. }) => a == b,
+            _ => self == other,
+        }
+    }
+
+    fn index(&self) -> Option<u32> {
+        match self {
+            Self::Up(index) | Self::Mtu { index, .. } => Some(*index),
+            Self::Address(address) => Some(address.index),
+            Self::Route(route) => Some(route.index),
+            Self::File { .. } => None,
+        }
+    }
+}
+
+/// Takes things away. An implementation must not fail for what is gone already, and must come back in bounded time.
+pub trait Undo {
+    fn undo(&mut self, entry: &Entry) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+#[derive(Debug, Default)]
+pub struct Ledger(Vec<Entry>);
+
+impl Ledger {
+    /// To be called after the thing was done. Doing it again changes what was noted, not the order; what was there
+    /// before us is what we found the first time.
+    pub fn record(&mut self, entry: Entry) {
+        match self.0.iter_mut().find(|it| it.same(&entry)) {
+            Some(Entry::Mtu { .. }) => {}
+            Some(Entry::File { contents, .. }) => {
+                if let Entry::File { contents: new, .. } = entry {
+                    *contents = new;
+                }
+            }
+            Some(it) => *it = entry,
+            None => self.0.push(entry),
+        }
+    }
+
+    /// The contents that we gave to a file, if we did.
+    pub fn file(&self, wanted: &std::path::Path) -> Option<&str> {
+        self.0.iter().find_map(|it| match it {
+            Entry::File { path, contents, .. } if path == wanted => Some(contents.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The thing was taken away, or is somebody else's now.
+    pub fn strike(&mut self, entry: &Entry) {
+        self.0.retain(|it| !it.same(entry));
+    }
+
+    /// The interface is gone.
+    pub fn forget(&mut self, index: u32) {
+        self.0.retain(|it| it.index() != Some(index));
+    }
+
+    /// Takes everything away, last first. One failure doesn't stop the rest; all are returned.
+    pub async fn undo(&mut self, by: &mut impl Undo) -> Vec<anyhow::Error> {
+        let mut failures = Vec::new();
+        while let Some(entry) = self.0.pop() {
+            if let Err(error) = by.undo(&entry).await {
+                failures.push(error);
+            }
+        }
+        failures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes down what it is told to take away, and fails for one interface.
+    #[derive(Default)]
+    struct Recorder(Vec<Entry>);
+
+    impl Undo for Recorder {
+        async fn undo(&mut self, entry: &Entry) -> anyhow::Result<()> {
+            self.0.push(entry.clone());
+            anyhow::ensure!(*entry != Entry::Up(9), "interface 9 doesn't want to");
+            Ok(())
+        }
+    }
+
+    fn undo(ledger: &mut Ledger) -> (Vec<Entry>, usize) {
+        let mut recorder = Recorder::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let failures = runtime.block_on(ledger.undo(&mut recorder)).len();
+        (recorder.0, failures)
+    }
+
+    fn address(last: u8, valid: u32) -> Entry {
+        let address = [192, 0, 2, last].into();
+        Entry::Address(Address { index: 2, address, prefix: 24, peer: None, valid: Some(valid) })
+    }
+
+    fn file(contents: &str, empty: bool) -> Entry {
+        Entry::File { path: "/etc/resolv.conf".into(), contents: contents.into(), empty }
+    }
+
+    #[test]
+    fn last_first_and_everything_is_tried() {
+        let mut ledger = Ledger::default();
+        for entry in [Entry::Up(2), Entry::Up(9), address(7, 60), file("a", false)] {
+            ledger.record(entry);
+        }
+        let (undone, failures) = undo(&mut ledger);
+        assert_eq!(undone, [file("a", false), address(7, 60), Entry::Up(9), Entry::Up(2)]);
+        assert_eq!(failures, 1);
+        assert_eq!(undo(&mut ledger), (Vec::new(), 0), "only once");
+    }
+
+    #[test]
+    fn a_thing_done_again_is_one_thing() {
+        let mut ledger = Ledger::default();
+        let mtu = |before| Entry::Mtu { index: 2, before };
+        for entry in [mtu(1500), address(7, 60), file("a", true), mtu(9000), address(7, 90), file("b", false)] {
+            ledger.record(entry);
+        }
+        assert_eq!(ledger.file("/etc/resolv.conf".as_ref()), Some("b"));
+        assert_eq!(undo(&mut ledger).0, [file("b", true), address(7, 90), mtu(1500)]);
+    }
+
+    #[test]
+    fn what_is_struck_or_gone_is_left_alone() {
+        let mut ledger = Ledger::default();
+        for entry in [Entry::Up(2), address(7, 60), address(8, 60), Entry::Up(3)] {
+            ledger.record(entry);
+        }
+        ledger.strike(&address(7, 1));
+        ledger.forget(3);
+        assert_eq!(undo(&mut ledger).0, [address(8, 60), Entry::Up(2)]);
+    }
+}

@@ -1,0 +1,126 @@
+//! The words between the plan and the edges: what was seen, and what to do. Pure data.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{dhcp::message::Message, owner::Facts};
+
+/// An interface as the kernel shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkSeen {
+    /// Stays the same when udev renames the interface.
+    pub index: u32,
+    pub name: String,
+    pub mac: Option<[u8; 6]>,
+    pub sort: Sort,
+    pub up: bool,
+    pub carrier: bool,
+    /// In bytes.
+    pub mtu: u32,
+}
+
+/// What an interface is good for, as far as the kernel tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// Ethernet; [`Facts`] know whether there is hardware behind it.
+    Ethernet,
+    /// One end of a pair, as containers have it.
+    Veth,
+    /// Ethernet made of others (bridge, bond, VLAN, tunnel): only for those who name it.
+    Made,
+    /// Part of a bridge, bond or the like, a loopback or something without Ethernet addresses: never.
+    Unfit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressSeen {
+    pub index: u32,
+    pub address: IpAddr,
+    pub prefix: u8,
+    /// Not link-local or host-local.
+    pub global: bool,
+    /// Without an end; an IPv6 address from a router advertisement has one.
+    pub permanent: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Everything that there is, at the start and after events were lost.
+    Listed {
+        links: Vec<(LinkSeen, Facts)>,
+        addresses: Vec<AddressSeen>,
+    },
+    /// New or changed.
+    Link(LinkSeen, Facts),
+    LinkGone(u32),
+    Address(AddressSeen),
+    AddressGone(AddressSeen),
+    Message {
+        index: u32,
+        message: Message,
+    },
+    /// A step on this interface failed; why, for a person. It has been logged.
+    Failed {
+        index: u32,
+        why: String,
+    },
+    /// [`super::plan::Plan::deadline`] has come.
+    Tick,
+}
+
+/// An address to add. Adding one that is there renews its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    pub index: u32,
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    pub peer: Option<Ipv4Addr>,
+    /// Seconds after which the kernel drops it by itself; `None` for ever.
+    pub valid: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub index: u32,
+    pub destination: Ipv4Addr,
+    pub prefix: u8,
+    pub gateway: Option<Ipv4Addr>,
+    /// The gateway is reached through this interface although no address of ours says so.
+    pub onlink: bool,
+    /// Our own address on packets that take this route.
+    pub source: Ipv4Addr,
+    pub metric: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    SetUp(u32),
+    SetMtu {
+        index: u32,
+        mtu: u32,
+        before: u32,
+    },
+    AddAddress(Address),
+    RemoveAddress(Address),
+    AddRoute(Route),
+    RemoveRoute(Route),
+    /// Receive DHCP messages on an interface without an address.
+    Listen(u32),
+    /// Receive them at an address.
+    ListenAt(u32, Ipv4Addr),
+    /// Receive none.
+    Silence(u32),
+    /// To everybody, from no address.
+    Broadcast(u32, Message),
+    Send {
+        index: u32,
+        to: Ipv4Addr,
+        message: Message,
+    },
+    /// All that are known now, for the resolver.
+    Nameservers(Vec<IpAddr>),
+    /// Somebody else has the interface now: it stays up when we go.
+    LeaveUp(u32),
+    /// The interface is gone, and with it all that we added to it.
+    Forget(u32),
+    Log(String),
+}

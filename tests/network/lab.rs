@@ -1,0 +1,212 @@
+//! Two network namespaces with a cable between them: `eth0` for the network under test, `srv0` for a server.
+//!
+//! A test runs twice. The first run, on the machine, makes the namespaces and starts the second, which is the same
+//! test in the client's namespace. All namespaces are gone afterwards, also when the test fails.
+
+use std::{
+    env, fs,
+    io::Write,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::timeout};
+use vestibule::{
+    config::{cmdline::CommandLine, network::NetworkConfig},
+    control::message::Link,
+    daemon::net::{self, Net},
+    root::Root,
+};
+
+/// Tells the second run its namespaces' common name.
+const VARIABLE: &str = "VESTIBULE_TEST_NAMESPACE";
+/// Generous: the machine may be busy, and DHCP retries take seconds.
+const DEADLINE: Duration = Duration::from_secs(40);
+
+/// Runs `body` in a namespace of its own. Only root can; others see a line that says so.
+pub fn in_namespace(test: &str, body: impl AsyncFnOnce(Lab)) {
+    if let Ok(name) = env::var(VARIABLE) {
+        log::set_logger(&Stderr).expect("one test per process");
+        log::set_max_level(log::LevelFilter::Info);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(body(Lab::at(name)));
+    }
+    if !nix::unistd::geteuid().is_root() {
+        // Not `eprintln!`, which the test harness hides.
+        writeln!(std::io::stderr(), "SKIPPED {test}: needs root, for network namespaces").unwrap();
+        return;
+    }
+    let name = format!("vestibule-{}-{test}", std::process::id());
+    let namespaces = Namespaces::new(&name);
+    let again = Command::new("ip")
+        .args(["netns", "exec", &namespaces.0[0]])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(VARIABLE, &name)
+        .output()
+        .expect("ip, from Debian's iproute2");
+    let [out, err] = [&again.stdout, &again.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    assert!(again.status.success(), "{out}{err}");
+    assert!(out.contains("1 passed"), "“{test}” is not the name of the test:\n{out}");
+}
+
+/// Makes them, and takes them away when dropped.
+struct Namespaces([String; 2]);
+
+impl Namespaces {
+    fn new(name: &str) -> Self {
+        let made = Self(["client", "server"].map(|end| format!("{name}-{end}")));
+        for namespace in &made.0 {
+            sh(&format!("ip netns add {namespace} && ip -n {namespace} link set lo up"));
+        }
+        made
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for namespace in &self.0 {
+            let ended = Command::new("ip").args(["netns", "delete", namespace]).status();
+            assert!(std::thread::panicking() || ended.is_ok_and(|status| status.success()), "{namespace} stays");
+        }
+    }
+}
+
+pub struct Lab {
+    server: String,
+    root: PathBuf,
+    processes: Vec<Child>,
+}
+
+impl Lab {
+    fn at(name: String) -> Self {
+        let root = env::temp_dir().join(&name);
+        fs::create_dir_all(root.join("etc")).unwrap();
+        // Where the kernel is asked, the real one answers; everything else is the initramfs of the test.
+        for real in ["sys", "proc"] {
+            std::os::unix::fs::symlink(format!("/{real}"), root.join(real)).unwrap();
+        }
+        Self { server: format!("{name}-server"), root, processes: Vec::new() }
+    }
+
+    /// Connects a new interface `name` in the client's namespace with `srv0`, which is up and has 192.0.2.1/24. The
+    /// client's end is down, and was up before: the first time leaves a mark of its own (the queueing discipline).
+    pub fn cable(&self, name: &str) {
+        let Self { server, .. } = self;
+        sh(&format!("ip link add {name} type veth peer name srv0 netns {server}"));
+        sh(&format!(
+            "ip -n {server} address add 192.0.2.1/24 dev srv0; ip link set {name} up; ip link set {name} down"
+        ));
+        self.plug(true);
+    }
+
+    /// Plugs the cable in at the server's end, or out.
+    pub fn plug(&self, plugged: bool) {
+        sh(&format!("ip -n {} link set srv0 {}", self.server, if plugged { "up" } else { "down" }));
+    }
+
+    /// A DHCP server for 192.0.2.`first` and the nine after it, lease two minutes (dnsmasq has no shorter), with more
+    /// options; stops the one before. It answers at once, and knows no lease of the one before.
+    pub fn serve(&mut self, first: u8, options: &[&str]) {
+        self.stop_serving();
+        let leases = self.root.join("leases");
+        let _ = fs::remove_file(&leases); // there is none the first time
+        let dnsmasq = Command::new("ip")
+            .args(["netns", "exec", &self.server, "dnsmasq", "--no-daemon", "--port=0", "--conf-file=/dev/null"])
+            .args(["--user=root", "--pid-file=", "--no-ping", "--dhcp-authoritative", "--log-dhcp"])
+            .arg(format!("--dhcp-leasefile={}", leases.display()))
+            .arg(format!("--dhcp-range=192.0.2.{first},192.0.2.{},255.255.255.0,2m", first + 9))
+            .args(options)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("dnsmasq, from Debian's dnsmasq-base");
+        self.processes.push(dnsmasq);
+    }
+
+    pub fn stop_serving(&mut self) {
+        for mut process in self.processes.drain(..) {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    pub fn in_server(&self, command: &str) -> String {
+        sh(&format!("ip netns exec {} {command}", self.server))
+    }
+
+    /// Puts a file into the initramfs.
+    pub fn file(&self, path: &str, contents: &str) {
+        let path = self.root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+
+    /// The contents of a file of the initramfs, if it is there.
+    pub fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.root.join(path)).ok()
+    }
+
+    /// Starts what is tested.
+    pub fn start(&self, command_line: &str) -> Watched {
+        let (config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
+        assert_eq!(problems, [""; 0]);
+        let net = net::start(config, Root::new(&self.root));
+        Watched { links: net.links(), net }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.stop_serving();
+        fs::remove_dir_all(&self.root).unwrap();
+    }
+}
+
+/// The network under test, and a view of its state.
+pub struct Watched {
+    pub net: Net,
+    links: watch::Receiver<Arc<[Link]>>,
+}
+
+impl Watched {
+    /// Waits until the interface is as wanted, and returns it.
+    pub async fn until(&mut self, name: &str, what: &str, wanted: impl Fn(&Link) -> bool) -> Link {
+        let find = |links: &Arc<[Link]>| links.iter().find(|link| link.name == name && wanted(link)).cloned();
+        let found = timeout(DEADLINE, self.links.wait_for(|links| find(links).is_some())).await;
+        let found = found.map(|links| find(&links.unwrap()).unwrap());
+        found.unwrap_or_else(|_| panic!("{name} never {what}: {:#?}", self.links.borrow()))
+    }
+
+    pub async fn until_address(&mut self, name: &str, begins: &str) -> Link {
+        let wanted = |link: &Link| link.addresses.iter().any(|address| address.starts_with(begins));
+        self.until(name, &format!("had {begins}"), wanted).await
+    }
+}
+
+/// Everything that must be as it was.
+pub fn snapshot() -> String {
+    sh("ip -d address; ip -d link; ip -d route show table all; ip -d -6 route show table all; ip -d rule")
+}
+
+/// Runs a line of shell in this namespace, and returns what it prints.
+pub fn sh(line: &str) -> String {
+    let run = Command::new("sh").args(["-ec", line]).stdin(Stdio::null()).output().unwrap();
+    assert!(run.status.success(), "{line}: {}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).unwrap()
+}
+
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record) {
+        eprintln!("{}: {}", record.level(), record.args());
+    }
+
+    fn flush(&self) {}
+}
