@@ -78,6 +78,8 @@ pub struct Lab {
     server: String,
     root: PathBuf,
     processes: Vec<Child>,
+    /// How the last server was started.
+    serving: (u8, Vec<String>),
 }
 
 impl Lab {
@@ -88,7 +90,7 @@ impl Lab {
         for real in ["sys", "proc"] {
             std::os::unix::fs::symlink(format!("/{real}"), root.join(real)).unwrap();
         }
-        Self { server: format!("{name}-server"), root, processes: Vec::new() }
+        Self { server: format!("{name}-server"), root, processes: Vec::new(), serving: (100, Vec::new()) }
     }
 
     /// Connects a new interface `name` in the client's namespace with `srv0`, which is up and has 192.0.2.1/24. The
@@ -102,6 +104,11 @@ impl Lab {
         self.plug(true);
     }
 
+    /// Another interface, whose cable (`NAME-end` at the server) is not plugged in.
+    pub fn other_cable(&self, name: &str) {
+        sh(&format!("ip link add {name} type veth peer name {name}-end netns {}", self.server));
+    }
+
     /// Plugs the cable in at the server's end, or out.
     pub fn plug(&self, plugged: bool) {
         sh(&format!("ip -n {} link set srv0 {}", self.server, if plugged { "up" } else { "down" }));
@@ -111,18 +118,34 @@ impl Lab {
     /// options; stops the one before. It answers at once, and knows no lease of the one before.
     pub fn serve(&mut self, first: u8, options: &[&str]) {
         self.stop_serving();
-        let leases = self.root.join("leases");
-        let _ = fs::remove_file(&leases); // there is none the first time
+        let _ = fs::remove_file(self.root.join("leases")); // there is none the first time
+        self.serving = (first, options.iter().map(|option| option.to_string()).collect());
+        self.serve_again();
+    }
+
+    /// The same server with the same leases, and a new log.
+    pub fn serve_again(&mut self) {
+        let (first, options) = &self.serving;
         let dnsmasq = Command::new("ip")
             .args(["netns", "exec", &self.server, "dnsmasq", "--no-daemon", "--port=0", "--conf-file=/dev/null"])
-            .args(["--user=root", "--pid-file=", "--no-ping", "--dhcp-authoritative", "--log-dhcp"])
-            .arg(format!("--dhcp-leasefile={}", leases.display()))
+            .args(["--user=root", "--pid-file=", "--no-ping", "--dhcp-authoritative"])
+            .arg(format!("--dhcp-leasefile={}", self.root.join("leases").display()))
             .arg(format!("--dhcp-range=192.0.2.{first},192.0.2.{},255.255.255.0,2m", first + 9))
             .args(options)
             .stdin(Stdio::null())
+            .stderr(fs::File::create(self.root.join("served")).unwrap())
             .spawn()
             .expect("dnsmasq, from Debian's dnsmasq-base");
         self.processes.push(dnsmasq);
+    }
+
+    /// How many messages of this kind the server has logged.
+    pub fn count_served(&self, kind: &str) -> usize {
+        self.read("served").unwrap_or_default().matches(kind).count()
+    }
+
+    pub async fn until_served(&self, kind: &str, times: usize) {
+        until(async || self.count_served(kind) >= times).await;
     }
 
     pub fn stop_serving(&mut self) {
@@ -160,6 +183,9 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         self.stop_serving();
+        if std::thread::panicking() {
+            eprintln!("{}", self.read("served").unwrap_or_default());
+        }
         fs::remove_dir_all(&self.root).unwrap();
     }
 }
@@ -179,10 +205,25 @@ impl Watched {
         found.unwrap_or_else(|_| panic!("{name} never {what}: {:#?}", self.links.borrow()))
     }
 
+    pub async fn gone(&mut self, name: &str) {
+        let gone = self.links.wait_for(|links| links.iter().all(|link| link.name != name));
+        timeout(DEADLINE, gone).await.expect("the interface went").unwrap();
+    }
+
     pub async fn until_address(&mut self, name: &str, begins: &str) -> Link {
         let wanted = |link: &Link| link.addresses.iter().any(|address| address.starts_with(begins));
         self.until(name, &format!("had {begins}"), wanted).await
     }
+}
+
+/// Waits for what no event tells of: looks again until it is so.
+pub async fn until(mut so: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, looking).await.expect("it never came to be");
 }
 
 /// Everything that must be as it was.

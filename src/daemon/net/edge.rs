@@ -41,7 +41,7 @@ impl Edge {
         name: impl Fn(u32) -> String,
     ) -> Result<(), (Option<u32>, anyhow::Error)> {
         let index = match &step {
-            Step::SetUp(index) | Step::Listen(index) | Step::ListenAt(index, _) | Step::Broadcast(index, _) => {
+            Step::SetUp(index) | Step::Listen(index) | Step::ListenAddressed(index) | Step::Broadcast(index, _) => {
                 Some(*index)
             }
             Step::SetMtu { index, .. } | Step::Send { index, .. } => Some(*index),
@@ -82,8 +82,8 @@ impl Edge {
                 let port = Port::on_link(index, self.to.clone()).context("opening a packet socket for DHCP")?;
                 self.ports.insert(index, port);
             }
-            Step::ListenAt(index, address) => {
-                let port = Port::at(address, (index, &name(index)), self.to.clone());
+            Step::ListenAddressed(index) => {
+                let port = Port::on_address(index, &name(index), self.to.clone());
                 self.ports.insert(index, port.context("opening UDP port 68 to renew the lease")?);
             }
             Step::Silence(index) => drop(self.ports.remove(&index)),

@@ -279,7 +279,7 @@ impl Plan {
         if known == Some(lease.address) {
             return; // renewed: nothing that a person has to read
         }
-        self.steps.push(Step::ListenAt(index, lease.address));
+        self.steps.push(Step::ListenAddressed(index));
         let gateway = lease.routes.iter().find(|route| route.1 == 0).map(|route| format!(", gateway {}", route.2));
         let time = lease.valid.map_or("for ever".to_owned(), |valid| format!("{} s", valid.as_secs()));
         let (Lease { address, prefix, server, .. }, gateway) = (&lease, gateway.unwrap_or_default());

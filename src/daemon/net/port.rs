@@ -28,7 +28,7 @@ pub type Received = (u32, Message);
 pub struct Port {
     index: u32,
     socket: Arc<UdpSocket>,
-    address: Option<Ipv4Addr>,
+    has_address: bool,
     reader: JoinHandle<()>,
 }
 
@@ -41,26 +41,26 @@ impl Drop for Port {
 impl Port {
     /// For an interface without an address.
     pub fn on_link(index: u32, to: mpsc::Sender<Received>) -> io::Result<Self> {
-        Self::start(index, packet::open(index)?, None, to)
+        Self::start(index, packet::open(index)?, false, to)
     }
 
-    /// For an address; only for messages that come and go through the interface `name`.
-    pub fn at(address: Ipv4Addr, (index, name): (u32, &str), to: mpsc::Sender<Received>) -> io::Result<Self> {
+    /// For an interface that has its address; `name` is what it is called now.
+    pub fn on_address(index: u32, name: &str, to: mpsc::Sender<Received>) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
         setsockopt(&socket, sockopt::Broadcast, &true)?;
         setsockopt(&socket, sockopt::BindToDevice, &name.into())?;
-        let [a, b, c, d] = address.octets();
-        bind(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, CLIENT_PORT))?;
-        Self::start(index, socket, Some(address), to)
+        // Not to the address alone: a server refuses a renewal by broadcast (RFC 2131 section 4.1).
+        bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, CLIENT_PORT))?;
+        Self::start(index, socket, true, to)
     }
 
-    fn start(index: u32, socket: OwnedFd, address: Option<Ipv4Addr>, to: mpsc::Sender<Received>) -> io::Result<Self> {
+    fn start(index: u32, socket: OwnedFd, has_address: bool, to: mpsc::Sender<Received>) -> io::Result<Self> {
         // A packet socket goes by this type too: all that is asked of it is recv(2), which is the same.
         let socket = Arc::new(UdpSocket::from_std(std::net::UdpSocket::from(socket))?);
-        let reader = tokio::spawn(read(index, socket.clone(), address.is_none(), to));
-        Ok(Self { index, socket, address, reader })
+        let reader = tokio::spawn(read(index, socket.clone(), !has_address, to));
+        Ok(Self { index, socket, has_address, reader })
     }
 
     /// Sends to one server, or to all; from a link there is only all.
@@ -69,7 +69,7 @@ impl Port {
     /// The kernel's, when the interface is down or has no way to the server. The message is lost then, as any may be.
     pub fn send(&self, to: Ipv4Addr, message: &Message) -> io::Result<()> {
         let bytes = message.encode();
-        if self.address.is_none() {
+        if !self.has_address {
             return packet::broadcast(self.socket.as_raw_fd(), self.index, &udp::broadcast(&bytes));
         }
         let [a, b, c, d] = to.octets();

@@ -105,8 +105,8 @@ pub enum Step {
     RemoveRoute(Route),
     /// Receive DHCP messages on an interface without an address.
     Listen(u32),
-    /// Receive them at an address.
-    ListenAt(u32, Ipv4Addr),
+    /// Receive them on one that has its address.
+    ListenAddressed(u32),
     /// Receive none.
     Silence(u32),
     /// To everybody, from no address.
