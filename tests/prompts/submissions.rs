@@ -1,0 +1,109 @@
+//! One passphrase and several volumes, several people and one volume.
+
+use std::time::Duration;
+
+use vestibule::control::message::Stage;
+use vestibule::daemon::prompt::Verdict;
+
+use crate::fixture::*;
+
+const NOW: Duration = Duration::ZERO;
+
+#[tokio::test]
+async fn every_volume_gets_the_passphrase_and_so_does_one_that_follows() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let (mut root, mut home) = (machine.cryptsetup("root"), machine.cryptsetup("home"));
+    let (asked_root, asked_home) = (root.ask(), home.ask());
+    questions(&broker, 2).await;
+    let submission = broker.submit(vec![], secret("hunter2"), NOW);
+    assert_eq!(asked_root.answer().await, "+hunter2");
+    assert_eq!(asked_home.answer().await, "+hunter2");
+    machine.open_volume("root");
+    home.ask();
+    until(&broker, |view| !view.unlocked.is_empty()).await;
+    let mut follower = machine.cryptsetup("swap");
+    assert_eq!(follower.ask().answer().await, "+hunter2");
+    machine.open_volume("swap");
+    let wrong = Verdict::Wrong { tries_left: Some(2) };
+    let expected = [("home", wrong), ("root", Verdict::Unlocked), ("swap", Verdict::Unlocked)];
+    assert_eq!(outcomes(submission).await, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
+}
+
+#[tokio::test]
+async fn nothing_asked_is_no_outcome_and_a_late_question_is_waited_for() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    assert_eq!(outcomes(broker.submit(vec![], secret("hunter2"), NOW)).await, []);
+    assert_eq!(outcomes(broker.submit(vec!["root".into()], secret("hunter2"), NOW)).await, []);
+    let submission = broker.submit(vec![], secret("hunter2"), SOON);
+    let mut root = machine.cryptsetup("root");
+    assert_eq!(root.ask().answer().await, "+hunter2");
+    machine.open_volume("root");
+    assert_eq!(verdict(submission).await, Verdict::Unlocked);
+}
+
+#[tokio::test]
+async fn only_the_named_volumes_are_answered() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let (mut root, mut home) = (machine.cryptsetup("root"), machine.cryptsetup("home"));
+    let (asked_root, asked_home) = (root.ask(), home.ask());
+    questions(&broker, 2).await;
+    let submission = broker.submit(vec!["/dev/home".into(), "backup".into()], secret("hunter2"), NOW);
+    assert_eq!(asked_home.answer().await, "+hunter2");
+    machine.open_volume("home");
+    let unasked = Verdict::NotDelivered("nothing asks for it".into());
+    let expected = [("backup", unasked), ("home", Verdict::Unlocked)];
+    assert_eq!(outcomes(submission).await, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
+    assert!(asked_root.unanswered());
+    // what is open already needs nothing
+    assert_eq!(verdict(broker.submit(vec!["home".into()], secret("hunter2"), SOON)).await, Verdict::Unlocked);
+}
+
+#[tokio::test]
+async fn the_first_answer_wins_and_both_hear_the_verdict() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let mut root = machine.cryptsetup("root");
+    let asked = root.ask();
+    questions(&broker, 1).await;
+    let first = broker.submit(vec![], secret("first"), NOW);
+    until(&broker, |view| view.questions.iter().any(|question| question.stage == Stage::Checking)).await;
+    let second = broker.submit(vec![], secret("second"), SOON);
+    assert_eq!(asked.answer().await, "+first");
+    machine.open_volume("root");
+    assert_eq!(verdict(first).await, Verdict::Unlocked);
+    assert_eq!(verdict(second).await, Verdict::Unlocked);
+}
+
+#[tokio::test]
+async fn the_second_answer_is_given_when_the_first_was_wrong() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let mut root = machine.cryptsetup("root");
+    let asked = root.ask();
+    questions(&broker, 1).await;
+    let first = broker.submit(vec![], secret("first"), NOW);
+    until(&broker, |view| view.questions.iter().any(|question| question.stage == Stage::Checking)).await;
+    let second = broker.submit(vec![], secret("second"), NOW);
+    assert_eq!(asked.answer().await, "+first");
+    assert_eq!(root.ask().answer().await, "+second");
+    machine.open_volume("root");
+    assert_eq!(verdict(first).await, Verdict::Wrong { tries_left: Some(2) });
+    assert_eq!(verdict(second).await, Verdict::Unlocked);
+}
+
+#[tokio::test]
+async fn who_leaves_does_not_take_the_answer_along() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let mut root = machine.cryptsetup("root");
+    let asked = root.ask();
+    questions(&broker, 1).await;
+    let submission = broker.submit(vec![], secret("hunter2"), NOW);
+    assert_eq!(asked.answer().await, "+hunter2");
+    drop(submission);
+    root.end();
+    assert_eq!(until(&broker, |view| !view.gave_up.is_empty()).await.gave_up[0].name, "root");
+}
