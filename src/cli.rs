@@ -1,1 +1,215 @@
+//! Arguments, the names that the binary answers to, and the local side of the commands that also work over SSH.
 
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use nix::sys::termios::{self, SetArg, Termios};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use crate::control::client::Client;
+use crate::control::message::Request;
+use crate::control::{SOCKET, client};
+use crate::root::Root;
+use crate::session::command::{Command, resolve_applet};
+use crate::session::run::{Input, Io, Output, run};
+use crate::{daemon, image, session};
+
+/// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// SSH into a machine before its disk is unlocked.
+///
+/// In the initramfs, `vestibule serve` brings up the network, serves SSH, shows what the machine is waiting for and
+/// carries a passphrase to it. The other commands talk to it (unlock, peek, status, stop), or prepare an image (keys,
+/// check).
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    /// Take this directory for / (for image builds and tests)
+    #[arg(long, value_name = "DIR", global = true, default_value = "/", hide_default_value = true)]
+    root: PathBuf,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Run the daemon (in the initramfs)
+    Serve,
+    /// End the daemon as at hand-over, and wait until it is gone
+    Stop,
+    #[command(flatten)]
+    Command(Command),
+    /// Make the SSH host key unless there is one; print its fingerprint and known_hosts line
+    Keys,
+    /// Check that somebody will be able to log in: keys, configuration, host key
+    Check {
+        /// Print the files that the image needs instead, one "source<TAB>destination" per line
+        #[arg(long)]
+        files: bool,
+    },
+    /// Serve one connection (started by the daemon)
+    #[command(hide = true)]
+    Session,
+}
+
+/// Does what the arguments say.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    let arguments = match Arguments::try_parse_from(with_applet(arguments)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            error.print().context("printing the usage")?;
+            return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
+        }
+    };
+    let root = Root::new(arguments.root);
+    match arguments.action {
+        Action::Serve => daemon::main(root)?,
+        Action::Session => session::main()?,
+        Action::Stop => stop(&root)?,
+        Action::Keys => image::keys::command(&root)?,
+        Action::Check { files: true } => image::check::print_files(&root),
+        Action::Check { files: false } => image::check::command(&root)?,
+        Action::Command(command) => return local(command, &root),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `console_peek …` → `vestibule peek …`
+fn with_applet(mut arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let name = arguments.next().unwrap_or_else(|| "vestibule".into());
+    let base = Path::new(&name).file_name().and_then(|base| base.to_str()).unwrap_or_default().to_owned();
+    let command = resolve_applet(&base);
+    let applet = (command != base).then(|| OsString::from(command));
+    [Some("vestibule".into()), applet].into_iter().flatten().chain(arguments).collect()
+}
+
+fn stop(root: &Root) -> anyhow::Result<()> {
+    if !root.join(SOCKET).exists() {
+        return Ok(()); // not running: what was asked for is so
+    }
+    block_on(async {
+        let client = connect(root).await?;
+        let mut events = client.request(Request::Stop);
+        let gone = async { while events.next().await.is_ok() {} };
+        match tokio::time::timeout(STOP_DEADLINE, gone).await {
+            Ok(()) => Ok(()),
+            Err(_) => bail!("the daemon did not end within {} s", STOP_DEADLINE.as_secs()),
+        }
+    })
+}
+
+fn local(command: Command, root: &Root) -> anyhow::Result<ExitCode> {
+    let unlocking = matches!(command, Command::Unlock(_));
+    let terminal = (unlocking && std::io::stdin().is_terminal()).then(RawTerminal::enter).transpose()?;
+    let columns = terminal.as_ref().map(|_| columns());
+    let status = block_on(async {
+        let client = connect(root).await?;
+        let (input_sender, input) = mpsc::channel(16);
+        let (output, mut queue) = mpsc::channel(16);
+        if unlocking {
+            // Reading blocks; this process has nothing else to do with the thread, and ends with it.
+            std::thread::spawn(move || read_input(&input_sender));
+        }
+        let printing = async {
+            while let Some(output) = queue.recv().await {
+                let written = match output {
+                    Output::Out(bytes) => std::io::stdout().write_all(&bytes).and_then(|()| std::io::stdout().flush()),
+                    Output::Err(bytes) => std::io::stderr().write_all(&bytes),
+                };
+                if written.is_err() {
+                    return; // whoever read it has gone; the command sees its queue closed
+                }
+            }
+        };
+        let (status, ()) = tokio::join!(run(command, &client, Io { input, output, terminal: columns }), printing);
+        Ok(status)
+    })?;
+    drop(terminal);
+    Ok(ExitCode::from(status))
+}
+
+fn read_input(sender: &mpsc::Sender<Input>) {
+    let mut buffer = zeroize::Zeroizing::new([0; 1024]);
+    loop {
+        match std::io::stdin().read(&mut *buffer) {
+            Ok(0) | Err(_) => return, // dropping the sender is the end of file
+            Ok(length) => {
+                if sender.blocking_send(Input::Bytes(buffer[..length].to_vec())).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn connect(root: &Root) -> anyhow::Result<client::Client> {
+    let path = root.join(SOCKET);
+    let stream = UnixStream::connect(&path).await.with_context(|| {
+        format!("no vestibule daemon answers at {}; is it running (vestibule serve), and are you root?", path.display())
+    })?;
+    Ok(Client::start(stream))
+}
+
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background(); // a thread may still be reading standard input
+    result
+}
+
+/// The terminal without echo and line editing, until dropped.
+struct RawTerminal(Termios);
+
+impl RawTerminal {
+    fn enter() -> anyhow::Result<Self> {
+        let before = termios::tcgetattr(std::io::stdin().as_fd()).context("reading the terminal's settings")?;
+        let mut raw = before.clone();
+        termios::cfmakeraw(&mut raw);
+        termios::tcsetattr(std::io::stdin().as_fd(), SetArg::TCSAFLUSH, &raw).context("switching off the echo")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        if let Err(error) = termios::tcsetattr(std::io::stdin().as_fd(), SetArg::TCSAFLUSH, &self.0) {
+            eprintln!("vestibule: the terminal's echo could not be restored ({error}); type: stty sane");
+        }
+    }
+}
+
+fn columns() -> u32 {
+    rustix::termios::tcgetwinsize(std::io::stdin()).map_or(0, |size| u32::from(size.ws_col))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn applets() {
+        for (given, expected) in [
+            ("/bin/console_peek -f", "vestibule peek -f"),
+            ("console_auth", "vestibule unlock"),
+            ("/usr/bin/vestibule serve", "vestibule serve"),
+            ("./renamed status", "vestibule status"),
+        ] {
+            let arguments = with_applet(given.split(' ').map(OsString::from));
+            assert_eq!(arguments.join(" ".as_ref()), expected, "{given}");
+        }
+    }
+}

@@ -40,7 +40,7 @@ impl Log for KernelLog {
             return;
         }
         let line = line(record.level(), &record.args().to_string());
-        let written = OpenOptions::new().write(true).open(&self.device).and_then(|mut file| file.write_all(&line));
+        let written = OpenOptions::new().append(true).open(&self.device).and_then(|mut file| file.write_all(&line));
         if written.is_err() {
             // Standard error is the last resort; if that is closed too, there is nobody to tell.
             let _ = std::io::stderr().write_all(&line[line.iter().position(|b| *b == b'>').map_or(0, |at| at + 1)..]);

@@ -10,7 +10,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
-pub mod fd;
 pub mod hardening;
 pub mod image;
 pub mod kmsg;

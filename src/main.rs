@@ -1,1 +1,17 @@
-fn main() {}
+//! Chooses an action, reports an error, nothing else.
+
+use std::alloc::System;
+use std::process::ExitCode;
+
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes every allocation when it is freed: libraries copy passphrases into packets and buffers that we don't own.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+
+fn main() -> ExitCode {
+    vestibule::cli::main(std::env::args_os()).unwrap_or_else(|error| {
+        eprintln!("vestibule: {error:#}");
+        ExitCode::FAILURE
+    })
+}

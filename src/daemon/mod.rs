@@ -1,6 +1,290 @@
-//! The long-lived process.
+//! The long-lived process: builds the parts, starts them, orders the stop.
 
 pub mod console;
+pub mod lifecycle;
+pub mod listener;
 pub mod net;
+pub mod power;
 pub mod prompt;
 pub mod readable;
+
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::network::NetworkConfig;
+use crate::config::{Config, HOST_KEY};
+use crate::control::SOCKET;
+use crate::control::message::{Outcome, Phase, Power, Setup, Status, Submit};
+use crate::control::server::{self, Access, House};
+use crate::root::Root;
+use crate::secret::Secret;
+use crate::session::ssh::authorized_keys;
+use crate::session::text;
+use crate::{hardening, image, kmsg};
+use console::Console;
+use lifecycle::{Lifecycle, Stopper};
+use listener::Listener;
+use net::Net;
+use prompt::broker::{Broker, View};
+use prompt::systemd::Systemd;
+use prompt::{Source, volumes};
+
+/// Runs the daemon until hand-over.
+pub fn main(root: Root) -> anyhow::Result<()> {
+    kmsg::start(&root);
+    for refused in hardening::keep_memory_private() {
+        log::warn!("ignoring: {refused}");
+    }
+    let config = Config::load(&root);
+    if config.disabled {
+        log::info!("disabled by rd.vestibule=0 on the kernel command line");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(run(root, config))
+}
+
+/// The whole life of the daemon, in order.
+async fn run(root: Root, config: Config) -> anyhow::Result<()> {
+    let (mut lifecycle, stopper) = Lifecycle::start().context("taking over the signals")?;
+    let control = ControlSocket::bind(&root).await?;
+    let (network, mut problems) = NetworkConfig::parse(&config.command_line);
+    problems.extend(config.problems.iter().cloned());
+    for problem in &problems {
+        log::error!("configuration: {problem}");
+    }
+
+    let broker = start_prompts(&root);
+    let net = config.settings.network.then(|| net::start(network, root.clone()));
+    let (stopping, stopped) = watch::channel(false);
+    let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
+    let house = Arc::new(Rooms { broker: broker.clone(), console: Console::new(root.clone()), statuses, stopper });
+    let listener = start_listener(config, house.clone(), stopped.clone(), &mut problems);
+    let observer = tokio::spawn(observe(broker, net.as_ref().map(Net::links), problems, (status, stopped.clone())));
+    let serving = tokio::spawn(serve_locally(control, house));
+
+    let reason = lifecycle.reason().await;
+    log::info!("ending ({reason}): the boot continues");
+    // In this order: users are told while they can still be reached, then the network goes, then our files.
+    stopping.send_replace(true);
+    if let Some(listener) = listener {
+        listener.await.context("the SSH listener")?;
+    }
+    if let Some(net) = net {
+        net.undo().await;
+    }
+    observer.abort();
+    serving.abort();
+    drop(serving.await); // removes the control socket
+    Ok(())
+}
+
+fn start_prompts(root: &Root) -> Broker {
+    let sources = vec![Systemd::new(root.clone()).spawn()];
+    Broker::spawn(sources, volumes::spawn(root.clone()))
+}
+
+/// The parts of the daemon, as clients see them.
+struct Rooms {
+    broker: Broker,
+    console: Console,
+    statuses: watch::Receiver<Arc<Status>>,
+    stopper: Stopper,
+}
+
+impl House for Rooms {
+    fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.statuses.clone()
+    }
+
+    fn log(&self) -> mpsc::Receiver<Vec<String>> {
+        self.console.log()
+    }
+
+    fn peek(&self, follow: bool) -> mpsc::Receiver<String> {
+        let statuses = self.statuses.clone();
+        self.console.peek(follow, move || {
+            let status = statuses.borrow();
+            status.questions.iter().map(|question| format!("{}\n", text::printable(&question.message))).collect()
+        })
+    }
+
+    fn submit(&self, submit: Submit) -> mpsc::Receiver<Outcome> {
+        let wait = Duration::from_millis(submit.wait_ms);
+        self.broker.submit(submit.volumes, submit.secret, wait)
+    }
+
+    fn power(&self, power: Power) -> Result<(), String> {
+        power::switch(power)
+    }
+
+    fn stop(&self) {
+        self.stopper.stop();
+    }
+}
+
+/// Starts the SSH server, if there is a host key and a user; else says why there is none. The console is unaffected.
+fn start_listener(
+    config: Config,
+    house: Arc<dyn House>,
+    stopping: watch::Receiver<bool>,
+    problems: &mut Vec<String>,
+) -> Option<JoinHandle<()>> {
+    let host_key = match usable_host_key(config.host_key) {
+        Ok(host_key) => host_key,
+        Err(reason) => return no_ssh(problems, reason),
+    };
+    let (keys, unusable) = authorized_keys::parse(&config.authorized_keys.0, &config.authorized_keys.1);
+    for problem in &unusable {
+        log::error!("{problem}");
+        problems.push(problem.to_string());
+    }
+    if keys.is_empty() {
+        return no_ssh(problems, format!("{} lists no usable key, so nobody could log in", config.authorized_keys.0));
+    }
+    let (host, authorized_keys, login_seconds) = (config.host, config.authorized_keys, config.settings.login_seconds);
+    let setup = Box::new(move |peer: &str| Setup {
+        host: host.clone(),
+        peer: peer.to_owned(),
+        host_key: host_key.duplicate(),
+        authorized_keys: authorized_keys.clone(),
+        login_seconds,
+    });
+    let listener = Listener { port: config.settings.port, setup, house, stopping };
+    Some(tokio::spawn(listener.run()))
+}
+
+fn no_ssh(problems: &mut Vec<String>, reason: String) -> Option<JoinHandle<()>> {
+    log::error!("no SSH: {reason}");
+    problems.push(format!("no SSH: {reason}"));
+    None
+}
+
+/// The host key if it is one, with its fingerprint on the console for whoever compares it there.
+fn usable_host_key(host_key: Option<Secret>) -> Result<Secret, String> {
+    let host_key = host_key.ok_or_else(|| format!("{HOST_KEY} is missing or unreadable in this image; build it anew"))?;
+    let key = image::keys::parse(host_key.expose()).map_err(|error| format!("{HOST_KEY}: {error:#}; build the image anew"))?;
+    log::info!("SSH host key {}", authorized_keys::fingerprint(key.public_key()));
+    Ok(host_key)
+}
+
+/// Puts what the broker and the network know into the one status that clients watch.
+async fn observe(
+    broker: Broker,
+    links: Option<watch::Receiver<Arc<[crate::control::message::Link]>>>,
+    problems: Vec<String>,
+    (status, mut stopping): (watch::Sender<Arc<Status>>, watch::Receiver<bool>),
+) {
+    let mut view = broker.view();
+    let (_none, no_links) = watch::channel(Arc::from([]));
+    let mut links = links.unwrap_or(no_links);
+    loop {
+        let seen = view.borrow_and_update().clone();
+        let stop = *stopping.borrow_and_update();
+        let mut now = empty_status(&status.borrow().host);
+        now.phase = phase(&seen, stop);
+        now.questions = seen.questions.to_vec();
+        now.unlocked = seen.unlocked.to_vec();
+        now.gave_up = seen.gave_up.to_vec();
+        now.network = links.borrow_and_update().to_vec();
+        now.problems.clone_from(&problems);
+        status.send_replace(Arc::new(now));
+        let closed = tokio::select! {
+            changed = view.changed() => changed.is_err(),
+            changed = links.changed() => changed.is_err(),
+            changed = stopping.changed() => changed.is_err(),
+        };
+        if closed {
+            return; // the daemon is ending
+        }
+    }
+}
+
+fn phase(view: &View, stopping: bool) -> Phase {
+    match view {
+        _ if stopping => Phase::HandOver,
+        View { questions, .. } if !questions.is_empty() => Phase::Asking,
+        View { gave_up, .. } if !gave_up.is_empty() => Phase::Failed,
+        View { asked_once: true, unlocked, .. } if !unlocked.is_empty() => Phase::Unlocked,
+        _ => Phase::Booting,
+    }
+}
+
+fn empty_status(host: &str) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host.to_owned(),
+        phase: Phase::Booting,
+        questions: Vec::new(),
+        unlocked: Vec::new(),
+        gave_up: Vec::new(),
+        network: Vec::new(),
+        problems: Vec::new(),
+    }
+}
+
+/// The socket for local clients; it and its directory are removed on drop, so that nothing of it is in the real root.
+struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ControlSocket {
+    async fn bind(root: &Root) -> anyhow::Result<Self> {
+        let path = root.join(SOCKET);
+        let directory = path.parent().expect("the path has a directory");
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| format!("making {}", directory.display()))?;
+        if UnixStream::connect(&path).await.is_ok() {
+            bail!("another vestibule daemon is running (it answers at {})", path.display());
+        }
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing the old {}", path.display()));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).with_context(|| format!("making {}", path.display()))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).with_context(|| format!("closing {}", path.display()))?;
+        Ok(Self { listener, path })
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            log::warn!("removing {}: {error}", self.path.display());
+        }
+        if let Some(directory) = self.path.parent()
+            && let Err(error) = std::fs::remove_dir(directory)
+        {
+            log::warn!("removing {}: {error}", directory.display());
+        }
+    }
+}
+
+async fn serve_locally(control: ControlSocket, house: Arc<Rooms>) {
+    loop {
+        match control.listener.accept().await {
+            Ok((stream, _)) => {
+                let house = house.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = server::serve(stream, Access::Local, house).await {
+                        log::warn!("a local client broke the control protocol: {error}");
+                    }
+                });
+            }
+            Err(error) => {
+                log::warn!("accepting a local client failed: {error}; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}

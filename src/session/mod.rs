@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use russh::server::{Config, Handle, RunningSession, run_stream};
+use russh::server::{Config, RunningSession, run_stream};
 use russh::{MethodKind, MethodSet};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::control::client::Client;
 use crate::control::frame;
@@ -32,8 +32,8 @@ use ssh::handler::{Connection, Progress};
 const SETUP_DEADLINE: Duration = Duration::from_secs(5);
 /// How long running commands have at hand-over to say goodbye.
 const FAREWELL: Duration = Duration::from_millis(1500);
-/// How long the peer has to read the disconnect message.
-const DISCONNECT: Duration = Duration::from_millis(500);
+/// How long the peer has to leave by itself, and then to read the disconnect message.
+const LEAVE: Duration = Duration::from_millis(500);
 /// A silent peer is asked whether it is there after this time, and given up after three such times without a reply.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Refusals take this long, so that their time tells nothing about why.
@@ -111,18 +111,26 @@ fn server_config(setup: &Setup) -> anyhow::Result<Config> {
 
 /// After the login: until the peer leaves or the boot continues.
 async fn stay(
-    running: std::pin::Pin<Box<RunningSession<Connection>>>,
+    mut running: std::pin::Pin<Box<RunningSession<Connection>>>,
     client: &Client,
     mut progress: watch::Receiver<Progress>,
 ) {
-    let handle = running.handle();
     tokio::select! {
-        _ = running => return, // the peer's affair, whatever it was
+        _ = &mut running => return, // the peer's affair, whatever it was
         () = hand_over(client) => {}
     }
-    // Commands see the hand-over themselves, say so to their users and end.
-    let _ = timeout(FAREWELL, progress.wait_for(|progress| progress.commands == 0)).await;
-    disconnect(&handle).await;
+    // Commands see the hand-over themselves, say so to their users and end; then clients leave by themselves, with the
+    // exit status. Only a client that has nothing running, or stays, is disconnected.
+    if timeout(FAREWELL, progress.wait_for(|progress| progress.commands == 0)).await.is_ok()
+        && timeout(LEAVE, &mut running).await.is_ok()
+    {
+        return;
+    }
+    let handle = running.handle();
+    let goodbye = handle.disconnect(russh::Disconnect::ByApplication, "the boot continues".into(), "".into());
+    if timeout(LEAVE, goodbye).await.is_ok_and(|sent| sent.is_ok()) {
+        let _ = timeout(LEAVE, running).await; // the message goes out; whether it is read is the peer's affair
+    }
 }
 
 /// Until the daemon says that the real system takes over, or is gone.
@@ -132,12 +140,5 @@ async fn hand_over(client: &Client) {
         if matches!(event, Event::Status(status) if status.phase == Phase::HandOver) {
             return;
         }
-    }
-}
-
-async fn disconnect(handle: &Handle) {
-    let goodbye = handle.disconnect(russh::Disconnect::ByApplication, "the boot continues".into(), "".into());
-    if timeout(DISCONNECT, goodbye).await.is_ok_and(|sent| sent.is_ok()) {
-        sleep(DISCONNECT).await; // russh does not tell when the message is out
     }
 }

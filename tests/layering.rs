@@ -1,0 +1,136 @@
+//! The rooms of docs/design.md: a room that knows what it may not know fails here.
+
+use std::path::{Path, PathBuf};
+
+/// Which files (by prefix below `src/`), what they may not name, and why.
+const RULES: &[(&[&str], &[&str], &str)] = &[
+    (
+        &["daemon/prompt/"],
+        &["russh", "crate::session", "config::role", "daemon::net", "rtnetlink", "control::server"],
+        "prompts know neither SSH nor roles nor the network",
+    ),
+    (
+        &["daemon/prompt/broker.rs", "daemon/prompt/submit.rs"],
+        &["std::fs", "std::path", "crate::root", "systemd::", "tty::", "ask_file"],
+        "the broker does not know where prompts come from",
+    ),
+    (
+        &["daemon/net/"],
+        &["russh", "crate::session", "daemon::prompt", "control::server", "control::client"],
+        "the network does not know that SSH exists",
+    ),
+    (
+        &["daemon/console/"],
+        &["russh", "crate::session", "daemon::net", "daemon::prompt", "control::server"],
+        "the console only looks",
+    ),
+    (
+        &["session/"],
+        &["crate::daemon", "crate::image", "crate::root", "std::fs", "tokio::fs", "process::Command", "tokio::process", "std::env"],
+        "a session opens nothing and knows only the control protocol",
+    ),
+    (
+        &["session/command.rs", "session/line.rs", "session/screen.rs", "session/text.rs"],
+        &["russh", "tokio", "std::net", "std::os", "control::client"],
+        "commands, lines and screens are pure",
+    ),
+    (
+        &[
+            "config/cmdline.rs",
+            "config/file.rs",
+            "config/network.rs",
+            "config/role.rs",
+            "control/message.rs",
+            "daemon/net/dhcp/",
+            "daemon/net/plan.rs",
+            "daemon/net/owner.rs",
+            "daemon/prompt/ask_file.rs",
+            "session/ssh/auth.rs",
+            "session/ssh/authorized_keys.rs",
+            "session/ssh/algorithms.rs",
+        ],
+        &["tokio", "std::fs", "std::env", "std::process", "Instant::now", "SystemTime"],
+        "pure files know neither the runtime nor files nor the clock",
+    ),
+];
+
+/// The only places that may start programs.
+const MAY_RUN: &[&str] = &["daemon/listener.rs", "daemon/rescue/", "daemon/prompt/cryptsetup.rs", "chroot/"];
+/// The only places with `unsafe`, each with a reason at its top and at every block.
+const MAY_BE_UNSAFE: &[&str] = &["daemon/readable.rs", "daemon/net/packet.rs"];
+
+#[test]
+fn rooms_know_only_what_they_may() {
+    let mut broken = Vec::new();
+    for (name, code) in sources() {
+        for (rooms, forbidden, why) in RULES {
+            if rooms.iter().any(|room| name.starts_with(room)) {
+                for word in forbidden.iter().filter(|word| code.contains(*word)) {
+                    broken.push(format!("src/{name} names {word}: {why}"));
+                }
+            }
+        }
+        let runs = code.contains("process::Command") || code.contains("tokio::process");
+        if runs && !MAY_RUN.iter().any(|place| name.starts_with(place)) {
+            broken.push(format!("src/{name} starts programs, which only {MAY_RUN:?} may"));
+        }
+        if code.contains("unsafe {") && !MAY_BE_UNSAFE.contains(&name.as_str()) {
+            broken.push(format!("src/{name} has unsafe code, which only {MAY_BE_UNSAFE:?} may"));
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn the_named_places_exist() {
+    let names: Vec<String> = sources().into_iter().map(|(name, _)| name).collect();
+    let rooms = RULES.iter().flat_map(|(rooms, _, _)| rooms.iter()).chain(MAY_BE_UNSAFE);
+    for room in rooms {
+        assert!(names.iter().any(|name| name.starts_with(room)), "no file src/{room}: the rule guards nothing");
+    }
+}
+
+#[test]
+fn main_only_chooses() {
+    let lines = std::fs::read_to_string(source_directory().join("main.rs")).unwrap().lines().count();
+    assert!(lines <= 40, "src/main.rs has {lines} lines");
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let long: Vec<_> = walk(&source_directory())
+        .into_iter()
+        .filter(|path| std::fs::read_to_string(path).unwrap().lines().count() > 400)
+        .collect();
+    assert!(long.is_empty(), "over 400 lines: {long:?}");
+}
+
+/// Each source file's name below `src/` and its code without comments and tests.
+fn sources() -> Vec<(String, String)> {
+    let directory = source_directory();
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(&directory).unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let code = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        (name, code)
+    };
+    walk(&directory).into_iter().map(read).collect()
+}
+
+fn source_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn walk(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(walk(&path)),
+            false => files.push(path),
+        }
+    }
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    files
+}
