@@ -1,0 +1,44 @@
+# Everything that is done with vestibule is a target here; `make` alone lists them.
+
+PREFIX = /usr
+DESTDIR =
+architecture := $(shell uname -m)
+destination = $(DESTDIR)$(PREFIX)
+
+.DEFAULT_GOAL := help
+.PHONY: help build cross-check deps demo test bench install uninstall clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the static binary for this machine, at dist/<architecture>/vestibule
+	scripts/build $(architecture)
+
+cross-check: ## whether the code compiles for the other architectures
+	scripts/build --check aarch64 armv7
+
+deps: ## install what build, demo and test need (Debian; as root)
+	scripts/deps
+
+demo: deps build ## boot a machine with an encrypted disk and unlock it (INTERACTIVE=1: by yourself)
+	INTERACTIVE=$(INTERACTIVE) qemu-tests/demo
+
+test: deps ## every test: code style, units, builds, and machines that boot
+	scripts/test
+
+bench: deps build ## measure sizes and times, as a table
+	scripts/bench
+
+install: ## install what `make build` made, and the dracut module (DESTDIR, PREFIX)
+	@test -x dist/$(architecture)/vestibule || { echo "dist/$(architecture)/vestibule is missing. Type: make build" >&2; exit 1; }
+	install -D -m 0755 dist/$(architecture)/vestibule $(destination)/bin/vestibule
+	install -D -m 0644 -t $(destination)/lib/vestibule systemd/vestibule.service
+	install -D -m 0755 -t $(destination)/lib/dracut/modules.d/95vestibule dracut-module/*.sh
+	install -D -m 0644 -t $(destination)/share/doc/vestibule config.example.toml README.md
+
+uninstall: ## remove what install installed; keys and configuration below /etc stay
+	rm -f $(destination)/bin/vestibule
+	rm -rf $(destination)/lib/vestibule $(destination)/lib/dracut/modules.d/95vestibule $(destination)/share/doc/vestibule
+
+clean: ## remove what was built
+	rm -rf dist target
