@@ -4,7 +4,8 @@
 # alike for it); module-setup.sh's functions are described in dracut.modules(7).
 # shellcheck disable=SC2154  # initdir, moddir, outfile and the directories are dracut's own variables
 
-# called by dracut; 255: only when asked for, which the shipped dracut.conf.d file does
+# called by dracut; 255: only when asked for, which the shipped dracut.conf.d file does. Asked for and impossible
+# ends dracut, while a module that includes itself would be left out without a word.
 check() {
     require_binaries vestibule || return 1
     return 255
@@ -28,16 +29,20 @@ installkernel() {
 
 # called by dracut
 install() {
-    # dracut before 060 ignores what install() returns, and an image that nobody can log in to must not be finished.
-    install_keys_and_config || exit 1
+    # dracut 059 ignores what install() returns, and an image that nobody can log in to must not be finished.
+    if ! vestibule_says keys || ! vestibule_says check; then
+        dfatal "vestibule: no image is built, as nobody could log in to it"
+        exit 1
+    fi
     protect_image
+    install_keys_and_config
 
     inst_binary "$(find_binary vestibule)" /usr/bin/vestibule
     ln_r /usr/bin/vestibule /usr/bin/console_peek
     ln_r /usr/bin/vestibule /usr/bin/console_auth
 
     if dracut_module_included systemd; then
-        inst_simple "$systemdsystemunitdir/vestibule.service"
+        inst_simple /usr/lib/vestibule/vestibule.service "$systemdsystemunitdir/vestibule.service"
         $SYSTEMCTL -q --root "$initdir" add-wants sysinit.target vestibule.service
     else
         inst_hook pre-trigger 20 "$moddir/vestibule-start.sh"
@@ -46,34 +51,25 @@ install() {
     fi
 }
 
-# The host key is made at the first build and kept, so that known_hosts files stay true.
-install_keys_and_config() {
-    local host="${dracutsysrootdir-}" action said line keys
+# vestibule_says ACTION: runs it on the host's files and passes on what it prints. `keys` makes the host key at the
+# first build and keeps it, so that known_hosts files stay true.
+vestibule_says() {
+    local said line status=0 tell=dinfo
 
-    for action in keys check; do
-        if ! said=$(vestibule "$action" --root "$host/" 2>&1); then
-            dfatal "vestibule $action: $said"
-            dfatal "vestibule: no image is built, as nobody could log in to it"
-            return 1
-        fi
-        while read -r line; do
-            [[ $line ]] && dinfo "vestibule: $line"
-        done <<< "$said"
-    done
-
-    keys=/etc/vestibule/authorized_keys
-    [[ -e $host$keys ]] || keys=/root/.ssh/authorized_keys
-    inst_secret "$keys" /etc/vestibule/authorized_keys
-    inst_secret /etc/vestibule/ssh_host_ed25519_key
-    inst_secret /etc/vestibule/config.toml
+    said=$(vestibule "$1" --root "${dracutsysrootdir:-/}" 2>&1) || status=1 tell=derror
+    while read -r line; do
+        $tell "vestibule: ${line#vestibule: }"
+    done <<< "$said"
+    return $status
 }
 
-# inst_secret SOURCE [DESTINATION]: copies a file that exists, readable by root only.
-inst_secret() {
-    local source="$1" destination="${2:-$1}"
+# Readable by root only, whatever they are on the host.
+install_keys_and_config() {
+    local source destination
 
-    [[ -e ${dracutsysrootdir-}$source ]] || return 0
-    inst_simple "$source" "$destination" && chmod 0600 "$initdir/$destination"
+    while IFS=$'\t' read -r source destination; do
+        install -D -m 0600 "$source" "$initdir$destination"
+    done < <(vestibule check --files --root "${dracutsysrootdir:-/}")
 }
 
 # The image holds the host key. dracut makes new images 0600, but writes into one that exists, whose mode stays.

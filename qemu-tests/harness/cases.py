@@ -1,0 +1,67 @@
+"""How a case is declared and found. See qemu-tests/cases for examples."""
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import disks, images
+from .tools import Failure
+
+CASES = Path(__file__).resolve().parents[1] / "cases"
+EVERY_GUEST = tuple(images.KINDS)
+
+_declared = []
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a case wants: the guest and what is particular about its machine.
+
+    arguments: further kernel arguments, `ip=` above all
+    cable:     whether the network cable is plugged in from the start
+    consoles:  `console=` of the kernel; the last is where passphrases are asked
+    replaced:  `{path: bytes}` put over the finished image, as a fault would
+    """
+
+    kind: str
+    arguments: str = "ip=dhcp"
+    disks: tuple = (disks.ROOT,)
+    cable: bool = True
+    consoles: tuple = ("ttyS0",)
+    replaced: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    about: str
+    setting: Setting
+    steps: object
+
+
+def case(guests=EVERY_GUEST, **setting):
+    """Declares a function as a case on each of `guests`; its first line of documentation says what it is about."""
+
+    def declare(steps):
+        for kind in (guests,) if isinstance(guests, str) else guests:
+            name = f"{steps.__name__.replace('_', '-')}@{kind}"
+            about = (steps.__doc__ or "").strip().splitlines()[0]
+            _declared.append(Case(name, about, Setting(kind, **setting), steps))
+        return steps
+
+    return declare
+
+
+def expect(condition, otherwise):
+    """A step's claim. `otherwise` says what was wrong."""
+    if not condition:
+        raise Failure(otherwise)
+
+
+def all_cases():
+    """Every case in qemu-tests/cases, in the order of files and functions."""
+    if not _declared:
+        for path in sorted(CASES.glob("*.py")):
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    return list(_declared)
