@@ -68,7 +68,8 @@ install_keys_and_config() {
     local source destination
 
     while IFS=$'\t' read -r source destination; do
-        install -D -m 0600 "$source" "$initdir$destination"
+        # `command`: this file's own function has the same name.
+        command install -D -m 0600 "$source" "$initdir$destination"
     done < <(vestibule check --files --root "${dracutsysrootdir:-/}")
 }
 

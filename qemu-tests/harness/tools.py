@@ -50,7 +50,7 @@ def run(command, deadline, log=None, **options):
     if done.returncode:
         last = "\n".join(said.splitlines()[-20:])
         where = f" (all of it: {log})" if log else ""
-        raise Failure(f"{' '.join(command[:6])} … ended with status {done.returncode}{where}:\n{last}")
+        raise Failure(f"{_short(command)} ended with status {done.returncode}{where}:\n{last}")
     return "" if log else done.stdout.decode(errors="replace")
 
 
@@ -64,7 +64,12 @@ def _run(command, deadline, **options):
         package = PACKAGES.get(command[0], command[0])
         raise Failure(f"{command[0]} is missing; install it with: apt-get install {package}") from None
     except subprocess.TimeoutExpired:
-        raise Failure(f"{' '.join(command[:6])} … did not end in {deadline} s") from None
+        raise Failure(f"{_short(command)} did not end in {deadline} s") from None
+
+
+def _short(command):
+    """A command for a message: its first words, no scripts."""
+    return " ".join(word for word in command[:4] if "\n" not in word)
 
 
 _print_lock = threading.Lock()
