@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_shipped_example_is_the_default() {
-        let example = include_str!("../../docs/config.toml");
+        let example = include_str!("../../config.example.toml");
         assert_eq!(parse(example).unwrap(), Settings::default());
         let all_set: String = example
             .lines()
