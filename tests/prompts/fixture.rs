@@ -49,6 +49,12 @@ impl Machine {
         Broker::spawn(vec![Systemd::new(self.root()).spawn()], volumes::spawn(self.root()))
     }
 
+    /// Processes are the real ones.
+    pub fn with_real_processes(self) -> Self {
+        std::os::unix::fs::symlink("/proc", self.directory.join("proc")).unwrap();
+        self
+    }
+
     pub fn put(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.directory.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

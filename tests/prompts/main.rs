@@ -7,3 +7,4 @@ mod fixture;
 mod real;
 mod submissions;
 mod systemd;
+mod terminal;

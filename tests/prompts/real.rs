@@ -25,8 +25,7 @@ async fn systemd_ask_password_gets_the_bytes() {
     if !possible("systemd_ask_password_gets_the_bytes", "systemd-ask-password") {
         return;
     }
-    let machine = Machine::new();
-    std::os::unix::fs::symlink("/proc", machine.directory.join("proc")).unwrap();
+    let machine = Machine::new().with_real_processes();
     let broker = machine.broker();
     let passphrase = "p\u{e4}ss '\"$\\ \n ";
     let asker = tokio::process::Command::new("unshare")

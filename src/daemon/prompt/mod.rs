@@ -6,10 +6,12 @@
 pub mod ask_file;
 mod attach;
 pub mod broker;
+mod cryptsetup;
 mod observe;
 mod process;
 mod submit;
 pub mod systemd;
+pub mod tty;
 pub mod volumes;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,0 +1,304 @@
+//! A `cryptsetup` that waits for a passphrase on a terminal: dracut without systemd.
+//!
+//! Recognised by its program, its arguments, a terminal without echo, and that it sleeps where readers of a terminal
+//! do. It is not given our answer: we run the same command with the passphrase on a pipe, which costs the console none
+//! of its tries, and when that has opened the volume, the one that waits is ended with SIGTERM. It then restores the
+//! echo (after SIGKILL it could not), exits with 1, and dracut 059's `ask_for_password` prints "Wrong password"; its
+//! caller `cryptroot-ask` ignores that status and marks the device as asked, and dracut goes on as soon as the volume's
+//! device is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::cryptsetup::{Opened, Opening};
+use super::process::{self, Process};
+use super::{
+    Answer, Kind, Posed, Prompt, Prompts, Question, Source, Stage, VERDICT_DEADLINE, Verdict, next_id, volumes,
+};
+use crate::root::Root;
+use crate::secret::Secret;
+
+/// How often processes are looked at: nothing announces a read of a terminal. One readlink(2) for each process that is
+/// not the kernel's, so well under a millisecond in an initramfs.
+const POLL: Duration = Duration::from_millis(300);
+/// How long a waiting cryptsetup may take to end after SIGTERM before that is reported. It only restores its terminal.
+const WAITER_END: Duration = Duration::from_secs(5);
+/// How long after a waiting process's end its volume may still show up in sysfs.
+const MAPPING_GRACE: Duration = Duration::from_secs(1);
+/// Where the kernel sleeps in a read of a terminal (`n_tty_read`, `wait_woken` inside it), or in the select(2) before it
+/// that cryptsetup uses with `--timeout`. During a key derivation the echo is on again, and the process elsewhere.
+const READING: [&str; 4] = ["wait_woken", "n_tty_read", "do_select", "poll_schedule_timeout"];
+
+/// The source. It looks at processes below `root`.
+pub struct Tty {
+    root: Root,
+}
+
+impl Tty {
+    pub fn new(root: Root) -> Self {
+        Self { root }
+    }
+}
+
+impl Source for Tty {
+    fn spawn(self) -> watch::Receiver<Prompts> {
+        let (publish, receiver) = watch::channel(Prompts::from([]));
+        let changed = Arc::new(Notify::new());
+        let (kernel, waiters) = Default::default();
+        tokio::spawn(Scan { root: self.root, publish, kernel, waiters, changed, complained: false }.run());
+        receiver
+    }
+}
+
+/// The state of the one task that looks at processes.
+struct Scan {
+    root: Root,
+    publish: watch::Sender<Prompts>,
+    /// Processes without a program: kernel threads, which never get one.
+    kernel: BTreeSet<i32>,
+    waiters: BTreeMap<i32, Waiter>,
+    /// An answer's story ended: look at once.
+    changed: Arc<Notify>,
+    complained: bool,
+}
+
+/// A cryptsetup that may ask.
+struct Waiter {
+    command: Arc<Command>,
+    prompt: Option<Prompt>,
+    /// Carries the answer to the last prompt, and ends with its verdict.
+    carrier: Option<JoinHandle<()>>,
+}
+
+/// A process, and what it was started for.
+struct Command {
+    process: Process,
+    program: PathBuf,
+    opening: Opening,
+}
+
+impl Scan {
+    async fn run(mut self) {
+        let mut ticks = interval(POLL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let closed = self.publish.clone();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.changed.notified() => {}
+                () = closed.closed() => return,
+            }
+            let before: Vec<_> = self.prompts().map(|prompt| prompt.question.id).collect();
+            self.look();
+            if !self.prompts().map(|prompt| prompt.question.id).eq(before) {
+                self.publish.send_replace(self.prompts().cloned().collect());
+            }
+        }
+    }
+
+    fn prompts(&self) -> impl Iterator<Item = &Prompt> {
+        self.waiters.values().filter_map(|waiter| waiter.prompt.as_ref())
+    }
+
+    fn look(&mut self) {
+        let all: BTreeSet<i32> = match process::all(&self.root) {
+            Ok(all) => all.into_iter().collect(),
+            Err(error) => return self.complain(&format!("/proc can't be read: {error}")),
+        };
+        self.kernel.retain(|pid| all.contains(pid));
+        self.waiters.retain(|_, waiter| !waiter.command.process.has_ended());
+        for pid in all {
+            if self.kernel.contains(&pid) {
+                continue;
+            }
+            match process::program(&self.root, pid) {
+                None => drop(self.kernel.insert(pid)),
+                Some(program) if program.file_name().is_some_and(|name| name == "cryptsetup") => {
+                    self.meet(pid, program)
+                }
+                // Not remembered: a shell may yet become a cryptsetup.
+                Some(_) => {}
+            }
+        }
+        for pid in self.waiters.keys().copied().collect::<Vec<_>>() {
+            self.attend(pid);
+        }
+    }
+
+    fn meet(&mut self, pid: i32, program: PathBuf) {
+        if self.waiters.contains_key(&pid) {
+            return;
+        }
+        let Some(opening) = Opening::parse(&process::arguments(&self.root, pid)) else { return };
+        match Process::open(pid) {
+            Ok(Some(process)) => {
+                let command = Arc::new(Command { process, program, opening });
+                self.waiters.insert(pid, Waiter { command, prompt: None, carrier: None });
+            }
+            Ok(None) => {}
+            Err(error) => self.complain(&format!("process {pid} can't be observed: {error}")),
+        }
+    }
+
+    /// Puts up the question of a process, or takes it down.
+    fn attend(&mut self, pid: i32) {
+        let waits = match waits(&self.root, &self.waiters[&pid].command.process) {
+            Ok(waits) => waits,
+            Err(error) => {
+                self.complain(&format!("the terminal of process {pid} can't be looked at: {error}"));
+                false
+            }
+        };
+        let Some(waiter) = self.waiters.get_mut(&pid) else { return };
+        if !waits {
+            waiter.prompt = None;
+            return;
+        }
+        let busy = waiter.carrier.as_ref().is_some_and(|carrier| !carrier.is_finished());
+        if busy && waiter.prompt.is_some() {
+            return;
+        }
+        let (prompt, posed) = Prompt::new(waiter.command.question());
+        let carrier = carry(self.root.clone(), waiter.command.clone(), posed);
+        let changed = self.changed.clone();
+        waiter.prompt = Some(prompt);
+        waiter.carrier = Some(tokio::spawn(async move {
+            carrier.await;
+            changed.notify_one();
+        }));
+    }
+
+    fn complain(&mut self, what: &str) {
+        if !std::mem::replace(&mut self.complained, true) {
+            log::error!("passphrase prompts on terminals may be missed: {what}");
+        }
+    }
+}
+
+impl Command {
+    fn question(&self) -> Question {
+        let Opening { device, volume, .. } = &self.opening;
+        Question {
+            id: next_id(),
+            kind: Kind::Passphrase,
+            stage: Stage::Asking,
+            volume: volume.clone(),
+            device: Some(device.clone()),
+            message: format!("Enter passphrase for {device}:").replace(char::is_control, "\u{fffd}"),
+            // Ours cost it nothing, and how many it had at the console can't be seen.
+            tries_used: 0,
+            tries_left: None,
+            source: "tty".into(),
+        }
+    }
+
+    /// Tries the passphrase beside the process that waits.
+    async fn check(&self, root: &Root, secret: &Secret) -> Verdict {
+        if !self.opening.takes_a_pipe() {
+            let reason = format!("a {} volume takes its passphrase only at the console", self.opening.format());
+            return Verdict::NotDelivered(reason);
+        }
+        let path = process::variable(root, self.process.pid, "PATH");
+        match self.opening.open(&self.program, path, secret, VERDICT_DEADLINE).await {
+            Opened::Yes => Verdict::Unlocked,
+            // The console was faster.
+            _ if self.is_open(root) => Verdict::Unlocked,
+            Opened::WrongPassphrase => Verdict::Wrong { tries_left: None },
+            Opened::Failed(reason) => {
+                log::warn!("{}: {reason}", self.opening.device);
+                Verdict::NotDelivered(reason)
+            }
+            Opened::TooLate => {
+                log::warn!("{}: no verdict within {VERDICT_DEADLINE:?}; our cryptsetup was ended", self.opening.device);
+                Verdict::NoVerdict
+            }
+        }
+    }
+
+    /// Frees the terminal from a question that has its answer.
+    async fn release(&self) {
+        if let Err(error) = self.process.terminate()
+            && !self.process.has_ended()
+        {
+            log::error!("{} is open, but the cryptsetup that still asks can't be ended: {error}", self.opening.device);
+        }
+        if timeout(WAITER_END, self.process.ended()).await.is_err() {
+            log::error!("{} is open, but the cryptsetup that still asks doesn't end", self.opening.device);
+        }
+    }
+
+    /// What became of a question that nobody answered here.
+    async fn fate(&self, root: &Root) -> Verdict {
+        let Some(volume) = &self.opening.volume else { return Verdict::NoVerdict };
+        let opened = volumes::opened(root, volume);
+        let ended = async {
+            self.process.ended().await;
+            timeout(MAPPING_GRACE, volumes::opened(root, volume)).await.is_ok()
+        };
+        let open = async {
+            tokio::select! {
+                () = opened => true,
+                open = ended => open,
+            }
+        };
+        match timeout(VERDICT_DEADLINE, open).await {
+            Ok(true) => Verdict::Unlocked,
+            Ok(false) => Verdict::GaveUp,
+            Err(_) => Verdict::NoVerdict,
+        }
+    }
+
+    fn is_open(&self, root: &Root) -> bool {
+        self.opening.volume.as_ref().is_some_and(|volume| volumes::is_open(root, volume))
+    }
+}
+
+async fn carry(root: Root, command: Arc<Command>, posed: Posed) {
+    // Whoever waits for a verdict may be gone; what was done is done.
+    let Ok(Answer { secret, verdict }) = posed.answer.await else {
+        return drop(posed.fate.send(command.fate(&root).await));
+    };
+    let observed = command.check(&root, &secret).await;
+    drop(secret);
+    if observed == Verdict::Unlocked {
+        command.release().await;
+    }
+    drop(verdict.send(observed));
+}
+
+/// Whether a process reads a passphrase now. cryptsetup opens `/dev/tty`, and where there is none (dracut) it takes
+/// standard input; the descriptor is borrowed from it, as opening `/dev/console` ourselves may reach another terminal.
+fn waits(root: &Root, process: &Process) -> std::io::Result<bool> {
+    let reads = match process::sleeps_in(root, process.pid) {
+        Some(function) => READING.iter().any(|name| function.starts_with(name)),
+        // The kernel doesn't tell. Asleep and without echo is then all that can be known.
+        None => process::sleeps(root, process.pid),
+    };
+    if !reads {
+        return Ok(false);
+    }
+    let terminals = process::descriptors_on(root, process.pid, "/dev/tty").into_iter().chain([0]);
+    for number in terminals {
+        match process.descriptor(number) {
+            Ok(terminal) if is_silent(&terminal) => return Ok(true),
+            Ok(_) => {}
+            Err(_) if process.has_ended() => return Ok(false),
+            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EBADF as i32) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// A terminal whose echo is off. Not so what is no terminal.
+fn is_silent(terminal: &OwnedFd) -> bool {
+    tcgetattr(terminal).is_ok_and(|settings| !settings.local_flags.contains(LocalFlags::ECHO))
+}

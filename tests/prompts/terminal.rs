@@ -1,0 +1,207 @@
+//! The tty source against a real `cryptsetup` on a real terminal. There is no device mapper in a test environment, so
+//! `--test-passphrase` stands for opening, and `/sys/block` is the fixture's.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use vestibule::control::message::{Kind, Stage};
+use vestibule::daemon::prompt::broker::Broker;
+use vestibule::daemon::prompt::tty::Tty;
+use vestibule::daemon::prompt::{Source, Verdict, volumes};
+
+use crate::fixture::*;
+use crate::real::possible;
+
+const NOW: Duration = Duration::ZERO;
+const PASSPHRASE: &str = "hunter2 \u{e4}\n";
+
+/// A cryptsetup that asks on a terminal of its own.
+struct Console {
+    machine: Machine,
+    image: PathBuf,
+    terminal: File,
+    cryptsetup: Child,
+}
+
+impl Console {
+    /// `setsid` with the given options gives cryptsetup its session, `action` is what it is told.
+    fn new(setsid: &[&str], action: &[&str]) -> Self {
+        let machine = Machine::new().with_real_processes();
+        let image = machine.directory.join("image");
+        File::create(&image).unwrap().set_len(18 << 20).unwrap();
+        let mut format = Command::new("cryptsetup")
+            .args(["-q", "luksFormat", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file=-"])
+            .arg(&image)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        format.stdin.take().unwrap().write_all(PASSPHRASE.as_bytes()).unwrap();
+        assert!(format.wait().unwrap().success());
+
+        let pty = openpty(None, None).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let image_name = image.to_str().unwrap();
+        let cryptsetup = Command::new("setsid")
+            .args(setsid)
+            .arg("cryptsetup")
+            .args(action.iter().map(|&word| if word == "IMAGE" { image_name } else { word }))
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        Self { machine, image, terminal: pty.master.into(), cryptsetup }
+    }
+
+    fn broker(&self) -> Broker {
+        Broker::spawn(vec![Tty::new(self.machine.root()).spawn()], volumes::spawn(self.machine.root()))
+    }
+
+    /// Other tests' processes are seen as well: waits for ours.
+    async fn question(&self, broker: &Broker) -> vestibule::control::message::Question {
+        let image = self.image.to_str();
+        let ours = |question: &&vestibule::control::message::Question| {
+            question.device.as_deref() == image && question.stage == Stage::Asking
+        };
+        let view = until(broker, |view| view.questions.iter().any(|question| ours(&question))).await;
+        view.questions.iter().find(ours).unwrap().clone()
+    }
+
+    fn name(&self) -> Vec<String> {
+        vec![self.image.to_str().unwrap().to_owned()]
+    }
+
+    fn echoes(&self) -> bool {
+        tcgetattr(self.terminal.as_fd()).unwrap().local_flags.contains(LocalFlags::ECHO)
+    }
+
+    fn runs(&mut self) -> bool {
+        self.cryptsetup.try_wait().unwrap().is_none()
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let polls = async {
+            loop {
+                match self.cryptsetup.try_wait().unwrap() {
+                    Some(status) => return status,
+                    None => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        tokio::time::timeout(SOON, polls).await.expect("cryptsetup ends")
+    }
+
+    /// Waits until the terminal's echo is off: what is typed earlier is thrown away.
+    async fn asks(&self) {
+        let silent = async {
+            while self.echoes() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(SOON, silent).await.expect("the console asks");
+    }
+
+    fn types(&mut self, text: &str) {
+        self.terminal.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// What has appeared on the terminal so far.
+    fn shows(&mut self) -> String {
+        let mut buffer = [0; 4096];
+        let length = self.terminal.read(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        drop(self.cryptsetup.kill());
+        drop(self.cryptsetup.wait());
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_passphrase_leaves_the_console_alone_and_the_right_one_frees_it() {
+    if !possible("a_wrong_passphrase_leaves_the_console_alone", "cryptsetup") {
+        return;
+    }
+    // as dracut has it: no controlling terminal; and with one
+    for setsid in [&[][..], &["-c"]] {
+        let mut console = Console::new(setsid, &["luksOpen", "--test-passphrase", "-T5", "-t", "0", "IMAGE", "root"]);
+        let broker = console.broker();
+        let question = console.question(&broker).await;
+        assert_eq!(
+            (question.kind, question.volume.as_deref(), question.tries_left),
+            (Kind::Passphrase, Some("root"), None)
+        );
+        assert!(console.shows().contains("Enter passphrase for"));
+
+        let submission = broker.submit(console.name(), secret("wrong"), NOW);
+        assert_eq!(verdict(submission).await, Verdict::Wrong { tries_left: None });
+        assert_ne!(console.question(&broker).await.id, question.id, "asked anew");
+        assert!(console.runs() && !console.echoes(), "the console still asks");
+
+        let submission = broker.submit(console.name(), secret(PASSPHRASE), NOW);
+        assert_eq!(verdict(submission).await, Verdict::Unlocked);
+        assert_eq!(console.ended().await.code(), Some(1));
+        assert!(console.echoes(), "the echo is restored");
+        until(&broker, |view| {
+            view.questions.iter().all(|question| question.device.as_deref() != console.image.to_str())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_console_may_be_faster() {
+    if !possible("the_console_may_be_faster", "cryptsetup") {
+        return;
+    }
+    let mut console = Console::new(&[], &["--timeout", "60", "open", "--test-passphrase", "IMAGE", "root"]);
+    let broker = console.broker();
+    console.question(&broker).await;
+    for _ in 0..3 {
+        console.asks().await;
+        console.types("wrong\n");
+        while !console.shows().contains("No key available") {}
+    }
+    let view = until(&broker, |view| !view.gave_up.is_empty()).await;
+    assert_eq!(view.gave_up[0].name, "root");
+    assert!(view.questions.iter().all(|question| question.device.as_deref() != console.image.to_str()));
+}
+
+#[tokio::test]
+async fn a_failure_that_is_no_wrong_passphrase_says_why() {
+    if !possible("a_failure_that_is_no_wrong_passphrase_says_why", "cryptsetup") {
+        return;
+    }
+    let mut console = Console::new(&[], &["luksOpen", "--test-passphrase", "IMAGE"]);
+    let broker = console.broker();
+    console.question(&broker).await;
+    File::create(&console.image).unwrap().set_len(18 << 20).unwrap();
+    let submission = broker.submit(console.name(), secret(PASSPHRASE), NOW);
+    let Verdict::NotDelivered(reason) = verdict(submission).await else { panic!("a verdict without a trial") };
+    assert!(reason.contains("is not a valid LUKS device"), "{reason}");
+    assert!(console.runs());
+}
+
+#[tokio::test]
+async fn what_takes_no_pipe_is_shown_and_not_answered() {
+    if !possible("what_takes_no_pipe_is_shown_and_not_answered", "cryptsetup") {
+        return;
+    }
+    let mut console = Console::new(&[], &["open", "--type", "tcrypt", "--test-passphrase", "IMAGE"]);
+    let broker = console.broker();
+    console.question(&broker).await;
+    let Verdict::NotDelivered(reason) = verdict(broker.submit(console.name(), secret(PASSPHRASE), NOW)).await else {
+        panic!("tried")
+    };
+    assert!(reason.contains("only at the console"), "{reason}");
+    assert!(console.runs());
+}
