@@ -343,3 +343,6 @@ impl Plan {
         self.steps.push(Step::Log(format!("{}: {text}", self.name(index))));
     }
 }
+
+#[cfg(test)]
+mod tests;

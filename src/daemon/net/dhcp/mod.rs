@@ -63,6 +63,8 @@ pub struct Client {
     random: u64,
     xid: u32,
     began: Duration,
+    /// How often in a row what was offered was refused.
+    refusals: u32,
     state: State,
 }
 
@@ -82,6 +84,7 @@ impl Client {
             random: seed | 1,
             xid: 0,
             began: now,
+            refusals: 0,
             state: State::Selecting { tries: 0, next: now },
         };
         let actions = client.discover(now);
@@ -177,7 +180,9 @@ impl Client {
 
     /// After a refusal, a pause: a server that offers what it then refuses must not be asked in a tight loop.
     fn back_off(&mut self, now: Duration) {
-        self.state = State::Selecting { tries: 1, next: now + FIRST_RETRY };
+        let next = now + self.pause(self.refusals);
+        self.refusals = self.refusals.saturating_add(1);
+        self.state = State::Selecting { tries: 1, next };
     }
 
     fn discover(&mut self, now: Duration) -> Vec<Action> {
@@ -199,6 +204,7 @@ impl Client {
     }
 
     fn bind(&mut self, now: Duration, lease: Lease) -> Vec<Action> {
+        self.refusals = 0;
         let next = lease.valid.map(|_| now + lease.renew);
         self.state = State::Bound { lease: lease.clone(), since: now, next };
         vec![Action::Bound(lease)]
@@ -295,3 +301,6 @@ fn by_class(address: Ipv4Addr) -> u8 {
         _ => 24,
     }
 }
+
+#[cfg(test)]
+mod tests;
