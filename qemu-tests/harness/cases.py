@@ -4,11 +4,10 @@ import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import disks, images
+from . import disks
 from .tools import Failure
 
 CASES = Path(__file__).resolve().parents[1] / "cases"
-EVERY_GUEST = tuple(images.KINDS)
 
 _declared = []
 
@@ -37,16 +36,29 @@ class Case:
     about: str
     setting: Setting
     steps: object
+    boots: bool = True
 
 
-def case(guests=EVERY_GUEST, **setting):
-    """Declares a function as a case on each of `guests`; its first line of documentation says what it is about."""
+def case(guests, **setting):
+    """Declares a function as a case on each of `guests` (a name, or several); its first line of documentation says what it is about."""
 
     def declare(steps):
         for kind in (guests,) if isinstance(guests, str) else guests:
             name = f"{steps.__name__.replace('_', '-')}@{kind}"
             about = (steps.__doc__ or "").strip().splitlines()[0]
             _declared.append(Case(name, about, Setting(kind, **setting), steps))
+        return steps
+
+    return declare
+
+
+def image_case(guests):
+    """Declares a function that builds images and boots none; it gets the guest's name and a directory."""
+
+    def declare(steps):
+        for kind in guests:
+            name = f"{steps.__name__.replace('_', '-')}@{kind}"
+            _declared.append(Case(name, steps.__doc__.splitlines()[0], Setting(kind, disks=()), steps, boots=False))
         return steps
 
     return declare

@@ -26,19 +26,20 @@ KINDS = {
 
 # $1 tree, $2 where results go, $3 repository, $4 modules to omit. The tree stays as it is: everything
 # happens in a layer above it that vanishes with the mount namespace. The image is left uncompressed, which saves the
-# emulated processor the unpacking.
+# emulated processor the unpacking. It replaces one that everybody could read.
 BUILD = """
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
 make -C "$3" install DESTDIR=/mnt/root PREFIX=/usr
-install -D -m 0600 "$2/client_key.pub" /mnt/root/etc/vestibule/authorized_keys
+install -D -m 0600 "$2/authorized_keys" /mnt/root/etc/vestibule/authorized_keys
 mount -t proc proc /mnt/root/proc
 mount --rbind /dev /mnt/root/dev
 mount --rbind /sys /mnt/root/sys
 version=$(ls /mnt/root/usr/lib/modules)
+install -m 0644 /dev/null /mnt/root/boot/initramfs
 chroot /mnt/root dracut --force --no-hostonly --no-early-microcode --no-compress --omit "$4" --kver "$version" /boot/initramfs
-cp /mnt/root/boot/initramfs "$2/initramfs"
+cp --preserve=mode /mnt/root/boot/initramfs "$2/initramfs"
 cp "/mnt/root/boot/vmlinuz-$version" "$2/vmlinuz"
 """
 
@@ -53,26 +54,42 @@ def binary():
 
 def image(kind):
     """The directory with `vmlinuz`, `initramfs`, `client_key`, `known_hosts` and `build.log` of one guest."""
-    guest = KINDS[kind]
-    tree = trees.tree(guest.suite)
     installed = files_below(REPOSITORY / "dracut-module", REPOSITORY / "systemd")
-    make_key = key(tree.name, guest, BUILD, *installed, binary(), REPOSITORY / "Makefile")
-    return cached(f"image-{kind}", make_key, f"build the image of {kind}", lambda directory: _build(guest, tree, directory))
+    make_key = key(_tree(kind).name, KINDS[kind], BUILD, *installed, binary(), REPOSITORY / "Makefile")
+    return cached(f"image-{kind}", make_key, f"build the image of {kind}", lambda directory: _make(kind, directory))
 
 
-def _build(guest, tree, directory):
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "boot-tests", "-f", directory / "client_key"], DEADLINE)
+def build(kind, directory, authorized_keys):
+    """Runs the guest's dracut with these authorised keys; what was said is in `build.log`."""
+    (directory / "authorized_keys").write_bytes(authorized_keys)
     log = directory / "build.log"
-    run(["unshare", "--mount", "sh", "-euc", BUILD, "sh", tree, directory, REPOSITORY, guest.omitted],
+    run(["unshare", "--mount", "sh", "-euc", BUILD, "sh", _tree(kind), directory, REPOSITORY, KINDS[kind].omitted],
         DEADLINE, log=log)
-    mode = _mode_of_image(directory)
+    return log
+
+
+def refusal(kind, directory, authorized_keys):
+    """What was said when no image was built; fails if one was."""
+    (directory / "build.log").unlink(missing_ok=True)
+    try:
+        log = build(kind, directory, authorized_keys)
+    except Failure:
+        return (directory / "build.log").read_text(errors="replace")
+    raise Failure(f"an image was built that nobody can log in to; see {log}")
+
+
+def _tree(kind):
+    return trees.tree(KINDS[kind].suite)
+
+
+def _make(kind, directory):
+    client_key = directory / "client_key"
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "boot-tests", "-f", client_key], DEADLINE)
+    log = build(kind, directory, client_key.with_suffix(".pub").read_bytes())
+    mode = (directory / "initramfs").stat().st_mode & 0o777
     if mode & 0o077:
         raise Failure(f"dracut left the image readable by others (mode {mode:o}), and it holds the host key; see {log}")
     (directory / "known_hosts").write_text(_known_hosts_line(log) + "\n")
-
-
-def _mode_of_image(directory):
-    return (directory / "initramfs").stat().st_mode & 0o777
 
 
 def _known_hosts_line(log):

@@ -57,7 +57,6 @@ class Machine:
         if not hardware.cable:
             self.set_link(False)
         self.port = self._forwarded_port()
-        self.started = time.monotonic()
         self.execute("cont")
 
     def _connect(self, path):
@@ -123,6 +122,7 @@ class Machine:
             _running.discard(self)
         self._process.kill()
         self._process.wait()
+        self.console.finish()
         self._log.close()
 
 

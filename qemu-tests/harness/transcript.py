@@ -13,6 +13,9 @@ PATIENCE = float(os.environ.get("VESTIBULE_TEST_PATIENCE", "1"))
 # Control Sequence Introducer, OSC and two-byte escapes (ECMA-48): what moves the cursor or colours the text.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\^_=>78]|\r")
 
+# Seconds to read what is left in a pipe whose writer is gone.
+FINISH_DEADLINE = 5
+
 
 def deadline_passed(start, seconds):
     return time.monotonic() - start > seconds * PATIENCE
@@ -24,17 +27,23 @@ class Transcript:
     def __init__(self, name, log=None):
         self.name = name
         self._log = log
+        self._reader = None
         self._raw = b""
         self._searched = 0
         self._closed = False
         self._change = threading.Condition()
-        self._start = time.monotonic()
         self._line_started = False
-        self.lines_seen = []
+        self.started = time.monotonic()
 
     def read_from(self, descriptor):
         """Reads `descriptor` to its end in a thread of its own."""
-        threading.Thread(target=self._pump, args=(descriptor,), daemon=True).start()
+        self._reader = threading.Thread(target=self._pump, args=(descriptor,), daemon=True)
+        self._reader.start()
+
+    def finish(self):
+        """Waits until the other side, which must have ended, has been read to its end."""
+        if self._reader:
+            self._reader.join(FINISH_DEADLINE)
 
     def _pump(self, descriptor):
         while True:
@@ -57,7 +66,7 @@ class Transcript:
         now = time.monotonic()
         for line in data.splitlines(keepends=True):
             if not self._line_started:
-                self._log.write(f"{now - self._start:8.2f} ".encode())
+                self._log.write(f"{now - self.started:8.2f} ".encode())
             self._log.write(line)
             self._line_started = not line.endswith((b"\n", b"\r"))
         self._log.flush()
