@@ -26,7 +26,16 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["session/"],
-        &["crate::daemon", "crate::image", "crate::root", "std::fs", "tokio::fs", "process::Command", "tokio::process", "std::env"],
+        &[
+            "crate::daemon",
+            "crate::image",
+            "crate::root",
+            "std::fs",
+            "tokio::fs",
+            "process::Command",
+            "tokio::process",
+            "std::env",
+        ],
         "a session opens nothing and knows only the control protocol",
     ),
     (

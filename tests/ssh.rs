@@ -131,7 +131,9 @@ fn passphrases_that_are_none() {
     let machine = Machine::started("sizes");
     machine.wait_for_ssh();
     let asker = machine.ask("root", "pw");
-    for (input, word) in [(&b""[..], "empty"), (b"\n", "empty"), (&[b'x'; 10_000], "longer than"), (&[b'x'; 200_000], "longer than")] {
+    for (input, word) in
+        [(&b""[..], "empty"), (b"\n", "empty"), (&[b'x'; 10_000], "longer than"), (&[b'x'; 200_000], "longer than")]
+    {
         let refused = machine.ssh("unlock", &["unlock"], input);
         assert_eq!(refused.status.code(), Some(2), "{} bytes: {refused:?}", input.len());
         assert!(text(&refused.stderr).contains(word), "{refused:?}");
@@ -208,7 +210,9 @@ fn the_owner_gets_in_while_strangers_flood_and_send_garbage() {
     let machine = Machine::started("flood");
     machine.wait_for_ssh();
     let connect = || TcpStream::connect(("127.0.0.1", machine.port)).unwrap();
-    for garbage in [&b"GET / HTTP/1.0\r\n\r\n"[..], &[0; 5000], b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff", b"SSH-1.5-x\r\n"] {
+    for garbage in
+        [&b"GET / HTTP/1.0\r\n\r\n"[..], &[0; 5000], b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff", b"SSH-1.5-x\r\n"]
+    {
         let mut stream = connect();
         // The server may close as soon as it sees what this is.
         let _ = stream.write_all(garbage);
@@ -227,7 +231,9 @@ fn the_owner_gets_in_while_strangers_flood_and_send_garbage() {
 fn malformed_questions_harm_nobody() {
     let machine = Machine::started("malformed");
     machine.wait_for_ssh();
-    for (name, content) in [("ask.empty", ""), ("ask.junk", "\0\u{1}[Ask\nPID=x"), ("ask.nosocket", "[Ask]\nPID=1\nMessage=x\n")] {
+    for (name, content) in
+        [("ask.empty", ""), ("ask.junk", "\0\u{1}[Ask\nPID=x"), ("ask.nosocket", "[Ask]\nPID=1\nMessage=x\n")]
+    {
         machine.write(&format!("run/systemd/ask-password/{name}"), content);
     }
     let asker = machine.ask("root", "pw");

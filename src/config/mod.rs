@@ -159,7 +159,11 @@ mod tests {
         let root = fixture("broken", &[("etc/vestibule/config.toml", b"port = 22\nprot = 1\n")]);
         let config = Config::load(&root);
         assert_eq!(config.settings, Settings::default());
-        assert!(config.problems[0].contains("config.toml: ") && config.problems[0].contains("line 2"), "{:?}", config.problems);
+        assert!(
+            config.problems[0].contains("config.toml: ") && config.problems[0].contains("line 2"),
+            "{:?}",
+            config.problems
+        );
         let root = fixture("binary", &[("etc/vestibule/config.toml", &[0xff, 0xfe, 0x00])]);
         assert_eq!(Config::load(&root).problems.len(), 1);
     }

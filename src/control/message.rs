@@ -165,7 +165,9 @@ pub enum Request {
     /// One [`Event::Status`].
     Status,
     /// An [`Event::Status`] at every change and, with `log`, an [`Event::Log`] for kernel log lines, until cancelled.
-    Watch { log: bool },
+    Watch {
+        log: bool,
+    },
     /// An [`Event::Outcome`] for each question that was answered.
     Submit(Submit),
     /// The consoles as [`Event::Text`], once or at every change until cancelled.

@@ -35,6 +35,7 @@ use listener::Listener;
 use net::Net;
 use prompt::broker::{Broker, View};
 use prompt::systemd::Systemd;
+use prompt::tty::Tty;
 use prompt::{Source, volumes};
 
 /// Runs the daemon until hand-over.
@@ -88,7 +89,7 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
 }
 
 fn start_prompts(root: &Root) -> Broker {
-    let sources = vec![Systemd::new(root.clone()).spawn()];
+    let sources = vec![Systemd::new(root.clone()).spawn(), Tty::new(root.clone()).spawn()];
     Broker::spawn(sources, volumes::spawn(root.clone()))
 }
 
@@ -170,8 +171,10 @@ fn no_ssh(problems: &mut Vec<String>, reason: String) -> Option<JoinHandle<()>> 
 
 /// The host key if it is one, with its fingerprint on the console for whoever compares it there.
 fn usable_host_key(host_key: Option<Secret>) -> Result<Secret, String> {
-    let host_key = host_key.ok_or_else(|| format!("{HOST_KEY} is missing or unreadable in this image; build it anew"))?;
-    let key = image::keys::parse(host_key.expose()).map_err(|error| format!("{HOST_KEY}: {error:#}; build the image anew"))?;
+    let host_key =
+        host_key.ok_or_else(|| format!("{HOST_KEY} is missing or unreadable in this image; build it anew"))?;
+    let key = image::keys::parse(host_key.expose())
+        .map_err(|error| format!("{HOST_KEY}: {error:#}; build the image anew"))?;
     log::info!("SSH host key {}", authorized_keys::fingerprint(key.public_key()));
     Ok(host_key)
 }
@@ -241,7 +244,11 @@ impl ControlSocket {
     async fn bind(root: &Root) -> anyhow::Result<Self> {
         let path = root.join(SOCKET);
         let directory = path.parent().expect("the path has a directory");
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| format!("making {}", directory.display()))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .with_context(|| format!("making {}", directory.display()))?;
         if UnixStream::connect(&path).await.is_ok() {
             bail!("another vestibule daemon is running (it answers at {})", path.display());
         }
@@ -252,7 +259,8 @@ impl ControlSocket {
             _ => {}
         }
         let listener = UnixListener::bind(&path).with_context(|| format!("making {}", path.display()))?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).with_context(|| format!("closing {}", path.display()))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
+            .with_context(|| format!("closing {}", path.display()))?;
         Ok(Self { listener, path })
     }
 }

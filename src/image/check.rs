@@ -50,7 +50,10 @@ pub fn command(root: &Root) -> anyhow::Result<()> {
     }
     match found.errors.len() {
         0 => {
-            println!("{} may log in", if found.keys == 1 { "1 key".to_owned() } else { format!("{} keys", found.keys) });
+            println!(
+                "{} may log in",
+                if found.keys == 1 { "1 key".to_owned() } else { format!("{} keys", found.keys) }
+            );
             Ok(())
         }
         1 => bail!("there is an error in the configuration, no image should be built with it"),

@@ -21,7 +21,10 @@ pub fn ensure(root: &Root) -> anyhow::Result<(PublicKey, bool)> {
     match std::fs::read(&path).map(Zeroizing::new) {
         Ok(text) => {
             let key = parse(&text).with_context(|| {
-                format!("the host key {} can't be used; restore it, or remove it to have a new one made", path.display())
+                format!(
+                    "the host key {} can't be used; restore it, or remove it to have a new one made",
+                    path.display()
+                )
             })?;
             Ok((key.public_key().clone(), false))
         }
@@ -70,7 +73,11 @@ fn create(root: &Root) -> anyhow::Result<PublicKey> {
     let text = key.to_openssh(LineEnding::LF).context("writing the host key")?;
     let path = root.join(HOST_KEY);
     let directory = path.parent().expect("the path has a directory");
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| format!("making {}", directory.display()))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("making {}", directory.display()))?;
     // Written under another name first: a build that is interrupted here leaves no half of a key.
     let temporary = path.with_extension("new");
     let mut file = OpenOptions::new()
@@ -80,7 +87,9 @@ fn create(root: &Root) -> anyhow::Result<PublicKey> {
         .mode(0o600)
         .open(&temporary)
         .with_context(|| format!("making {}", temporary.display()))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("writing {}", temporary.display()))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("writing {}", temporary.display()))?;
     std::fs::rename(&temporary, &path).with_context(|| format!("making {}", path.display()))?;
     Ok(key.public_key().clone())
 }

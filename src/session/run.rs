@@ -125,7 +125,9 @@ async fn read_secret(io: &mut Io, raw: bool) -> Result<Secret, String> {
             Err(_) if hint.take().is_some() => {
                 io.err("reading the passphrase from standard input until its end (with a terminal: ssh -t)").await;
             }
-            Err(_) => return Err(format!("no passphrase came within {} s; nothing was tried", STDIN_DEADLINE.as_secs())),
+            Err(_) => {
+                return Err(format!("no passphrase came within {} s; nothing was tried", STDIN_DEADLINE.as_secs()));
+            }
             Ok(Some(Input::Bytes(more))) => {
                 let more = zeroize::Zeroizing::new(more);
                 if bytes.len() + more.len() > MAX_LEN + 1 {

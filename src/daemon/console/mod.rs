@@ -58,11 +58,7 @@ impl Console {
 
     /// All consoles as text; with `follow`, again at each change. `questions` gives what is asked, in words, for
     /// consoles that can't be read back.
-    pub fn peek(
-        &self,
-        follow: bool,
-        questions: impl Fn() -> String + Send + 'static,
-    ) -> mpsc::Receiver<String> {
+    pub fn peek(&self, follow: bool, questions: impl Fn() -> String + Send + 'static) -> mpsc::Receiver<String> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut looker = Looker { root: self.root.clone(), log: KernelLog::open(&self.root).ok(), before: Vec::new() };
         tokio::spawn(async move {
@@ -180,7 +176,10 @@ mod tests {
 
     #[tokio::test]
     async fn following_shows_only_changes() {
-        let root = fixture("follow", &[("sys/class/tty/console/active", b"tty1\n"), ("dev/vcsa1", &[1, 2, 0, 0]), ("dev/vcs1", b"a ")]);
+        let root = fixture(
+            "follow",
+            &[("sys/class/tty/console/active", b"tty1\n"), ("dev/vcsa1", &[1, 2, 0, 0]), ("dev/vcs1", b"a ")],
+        );
         let mut peek = Console::new(root.clone()).peek(true, String::new);
         assert_eq!(peek.recv().await.unwrap(), "── tty1 ──\na\n");
         std::fs::write(root.join("/dev/vcs1"), "b ").unwrap();
