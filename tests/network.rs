@@ -173,6 +173,38 @@ fn an_interface_of_somebody_else_is_left_alone() {
 }
 
 #[test]
+fn an_interface_that_was_up_stays_up() {
+    in_namespace("an_interface_that_was_up_stays_up", async |mut lab| {
+        lab.cable("eth0");
+        sh("ip link set eth0 up");
+        until(async || !sh("ip -6 address show dev eth0 scope link").contains("tentative")).await;
+        let before = snapshot();
+        assert!(before.contains("fe80::"), "with the addresses that the kernel gives it: {before}");
+        lab.serve(100, &OPTIONS);
+        let mut it = lab.start("ip=dhcp");
+        it.until_address("eth0", "192.0.2.10").await;
+        it.net.undo().await;
+        assert_eq!(snapshot(), before);
+    });
+}
+
+#[test]
+fn two_interfaces_have_a_default_route_each() {
+    in_namespace("two_interfaces_have_a_default_route_each", async |mut lab| {
+        lab.cable("eth0");
+        lab.other_cable("eth1");
+        let before = snapshot();
+        lab.serve(100, &OPTIONS);
+        let mut it = lab.start("ip=eth0:dhcp ip=198.51.100.7::198.51.100.1:24::eth1:none");
+        it.until_address("eth0", "192.0.2.10").await;
+        it.until_address("eth1", "198.51.100.7").await;
+        until(async || sh("ip route show default").lines().count() == 2).await;
+        it.net.undo().await;
+        assert_eq!(snapshot(), before);
+    });
+}
+
+#[test]
 fn an_address_that_appears_while_we_ask_ends_the_asking() {
     in_namespace("an_address_that_appears_while_we_ask_ends_the_asking", async |lab| {
         lab.cable("eth0");

@@ -108,6 +108,7 @@ impl Lab {
     /// Another interface, whose cable (`NAME-end` at the server) is not plugged in.
     pub fn other_cable(&self, name: &str) {
         sh(&format!("ip link add {name} type veth peer name {name}-end netns {}", self.server));
+        sh(&format!("ip link set {name} up; ip link set {name} down"));
     }
 
     /// Plugs the cable in at the server's end, or out.

@@ -1,6 +1,9 @@
 //! One interface as the plan sees it. Pure.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::{
     dhcp::Client,
@@ -22,6 +25,8 @@ pub struct Link {
     pub interface: Option<Interface>,
     /// What we have added.
     pub ours: Option<Ours>,
+    /// Addresses that we have removed and the kernel has not confirmed: their going is no news.
+    pub leaving: Vec<Ipv4Addr>,
     /// Somebody else has added an address too.
     pub shared: bool,
     /// What went wrong last, for a person.
@@ -60,6 +65,7 @@ impl Link {
             phase: Phase::Idle,
             interface: None,
             ours: None,
+            leaving: Vec::new(),
             shared: false,
             trouble: None,
         }
@@ -97,6 +103,15 @@ impl Link {
     pub fn is_foreign(&self, address: &AddressSeen) -> bool {
         let ours = self.ours.as_ref().is_some_and(|ours| address.address == ours.address.address);
         address.global && !ours && (address.address.is_ipv4() || address.permanent)
+    }
+
+    /// Takes note that an address went. Whether it was one that we still count on.
+    pub fn lost(&mut self, address: &AddressSeen) -> bool {
+        if let Some(at) = self.leaving.iter().position(|it| *it == address.address) {
+            self.leaving.swap_remove(at);
+            return false;
+        }
+        self.ours.take_if(|ours| address.address == ours.address.address).is_some()
     }
 
     /// For `status`.

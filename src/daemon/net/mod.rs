@@ -143,6 +143,9 @@ impl Room {
                 Wake::Deadline => self.tick().await,
             }
         }
+        if let Err(error) = self.connect() {
+            log::error!("network: the netlink socket failed and can't be opened again ({error})");
+        }
         for failure in self.edge.undo().await {
             log::error!("network: undoing: {failure:#}");
         }

@@ -5,8 +5,8 @@
 //!
 //! - **systemd-networkd** (dracut's systemd-networkd, mkinitcpio's sd-network) is started by its socket unit as soon as
 //!   there is a link. What it does with each link is in `/run/systemd/netif/links/IFINDEX` (`ADMIN_STATE=`):
-//!   `unmanaged` when no `.network` file matches; anything else means that the link is networkd's, even if it has
-//!   failed. dracut's `networkd-config.sh` may write such a file while networkd runs already, so `unmanaged` has to
+//!   `pending` and `initialized` as long as it waits for udev, `unmanaged` when no `.network` file matches; anything
+//!   else means that the link is networkd's, even if it has failed. dracut's `networkd-config.sh` may write such a file while networkd runs already, so `unmanaged` has to
 //!   stay for a moment.
 //! - **NetworkManager** (dracut's network-manager) runs only when `nm-config.sh` made
 //!   `/run/NetworkManager/initrd/neednet`, and it does so only with `rd.neednet=1`, `netroot=` or a named interface.
@@ -89,12 +89,12 @@ pub fn owner(facts: &Facts, foreign: bool, waited: Duration) -> Owner {
     }
     match (&facts.networkd, facts.network_manager) {
         // "linger" is what networkd leaves behind when it stops.
-        (Networkd::Says(state), _) if state != "unmanaged" => return Owner::System("left to systemd-networkd"),
-        (_, NetworkManager::Manages) => return Owner::System("left to NetworkManager"),
-        (Networkd::Says(_), _) if waited < UNMANAGED_GRACE => {
-            return Owner::Undecided("waiting whether systemd-networkd configures it");
+        (Networkd::Says(state), _) if !matches!(state.as_str(), "unmanaged" | "pending" | "initialized") => {
+            return Owner::System("left to systemd-networkd");
         }
-        (Networkd::Expected, _) if waited < SYSTEM_GRACE => {
+        (_, NetworkManager::Manages) => return Owner::System("left to NetworkManager"),
+        (Networkd::Says(state), _) if state == "unmanaged" && waited >= UNMANAGED_GRACE => {}
+        (Networkd::Says(_) | Networkd::Expected, _) if waited < SYSTEM_GRACE => {
             return Owner::Undecided("waiting whether systemd-networkd configures it");
         }
         (_, NetworkManager::Expected) if waited < SYSTEM_GRACE => {
@@ -123,7 +123,9 @@ mod tests {
             (Facts::default(), false, Duration::ZERO, "ours"),
             (Facts::default(), true, Duration::ZERO, "system"),
             (networkd("configured"), false, Duration::ZERO, "system"),
-            (networkd("pending"), false, SYSTEM_GRACE * 2, "system"),
+            (networkd("pending"), false, SYSTEM_GRACE - second, "undecided"),
+            (networkd("pending"), false, SYSTEM_GRACE, "ours"),
+            (networkd("initialized"), false, Duration::ZERO, "undecided"),
             (networkd("failed"), false, SYSTEM_GRACE * 2, "system"),
             (networkd("unmanaged"), false, second, "undecided"),
             (networkd("unmanaged"), false, UNMANAGED_GRACE, "ours"),

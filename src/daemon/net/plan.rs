@@ -91,7 +91,11 @@ impl Plan {
             Event::AddressGone(seen) => {
                 self.addresses
                     .retain(|it| (it.index, it.address, it.prefix) != (seen.index, seen.address, seen.prefix));
-                self.look(now, seen.index);
+                if self.links.get_mut(&seen.index).is_some_and(|link| link.lost(&seen)) {
+                    self.begin_anew(now, seen);
+                } else {
+                    self.look(now, seen.index);
+                }
             }
             Event::Message { index, message } => {
                 self.dhcp(index, |client| client.message(now, &message));
@@ -142,10 +146,24 @@ impl Plan {
             // Setting an interface down, as for renaming it, drops its routes.
             self.steps.extend(ours.routes.iter().copied().map(Step::AddRoute));
         }
+        if before.mac != link.seen.mac && matches!(link.phase, Phase::Dhcp(_)) && link.ours.is_none() {
+            link.phase = Phase::NoCarrier; // answers to the old address would not reach us: begin anew
+        }
         if carrier_back {
             self.dhcp(index, |client| client.verify(now));
         }
         self.look(now, index);
+    }
+
+    /// Somebody else has removed our address. An interface that is down is going away, or is theirs until it is up.
+    fn begin_anew(&mut self, now: Duration, gone: AddressSeen) {
+        let index = gone.index;
+        self.set(index, |link| link.phase = Phase::NoCarrier);
+        self.steps.push(Step::Silence(index));
+        if self.links.get(&index).is_some_and(|link| link.seen.up) {
+            self.say(index, format!("{} was removed by somebody else", gone.address));
+            self.look(now, index);
+        }
     }
 
     /// Decides what to do with an interface, after anything about it has changed.
@@ -262,7 +280,9 @@ impl Plan {
                 Action::Send { to, message } => self.steps.push(Step::Send { index, to, message }),
                 Action::Bound(lease) => self.bound(index, lease),
                 Action::Lost(why) => {
-                    let Some(ours) = self.links.get_mut(&index).and_then(|link| link.ours.take()) else { continue };
+                    let Some(link) = self.links.get_mut(&index) else { continue };
+                    let Some(ours) = link.ours.take() else { continue };
+                    link.leaving.push(ours.address.address);
                     self.steps.extend(ours.routes.iter().rev().copied().map(Step::RemoveRoute));
                     self.steps.extend([Step::RemoveAddress(ours.address), Step::Listen(index)]);
                     self.say(index, format!("{} is lost: {why}", ours.address.address));

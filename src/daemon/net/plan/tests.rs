@@ -332,6 +332,38 @@ fn mtu_and_nameservers_of_the_command_line() {
 }
 
 #[test]
+fn another_mac_address_asks_anew() {
+    let mut story = Story::new("ip=dhcp");
+    story.link(eth0(true, true));
+    let did = story.link(LinkSeen { mac: Some([2, 0, 0, 0, 0, 99]), ..eth0(true, true) });
+    assert_eq!(did, ["listen 2", "broadcast 2 1"]);
+    assert_eq!(story.question.unwrap().mac, [2, 0, 0, 0, 0, 99]);
+}
+
+#[test]
+fn an_address_that_somebody_removes_is_got_anew() {
+    let mut story = Story::bound();
+    let did = story.event(Event::AddressGone(address(2, "192.0.2.7")));
+    let expected = ["silence 2", "“eth0: 192.0.2.7 was removed by somebody else”", "listen 2", "broadcast 2 1"];
+    assert_eq!(did, expected);
+    let mut story = Story::bound();
+    story.link(eth0(false, false));
+    assert_eq!(story.event(Event::AddressGone(address(2, "192.0.2.7"))), ["silence 2"], "it is being pulled");
+}
+
+#[test]
+fn the_late_news_of_our_own_removal_is_no_removal() {
+    let mut story = Story::bound();
+    story.pass(SECOND * 60);
+    story.answer(dhcp::NAK, &[]);
+    story.answer(dhcp::OFFER, &[]);
+    story.answer(dhcp::ACK, &[]);
+    assert_eq!(story.event(Event::AddressGone(address(2, "192.0.2.7"))), [""; 0]);
+    assert_eq!(story.event(Event::Address(address(2, "192.0.2.7"))), [""; 0]);
+    assert_eq!(story.configured_by().as_deref(), Some("dhcp"));
+}
+
+#[test]
 fn a_failure_is_said_once() {
     let mut story = Story::bound();
     let mut fail = || story.event(Event::Failed { index: 2, why: "no buffer space".into() });
