@@ -1,5 +1,6 @@
 //! A machine that is booting, as far as the prompt room sees it.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -67,6 +68,21 @@ impl Machine {
         self.put(&format!("{block}/size"), "2048\n");
         self.put(&format!("{block}/dm/name"), format!("{name}\n"));
         self.put(&format!("{block}/dm/uuid"), format!("CRYPT-LUKS2-0-{name}\n"));
+    }
+
+    /// An encrypted volume in a file.
+    pub fn luks(&self, passphrase: &str) -> PathBuf {
+        let image = self.directory.join("image");
+        std::fs::File::create(&image).unwrap().set_len(18 << 20).unwrap();
+        let mut format = Command::new("cryptsetup")
+            .args(["-q", "luksFormat", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file=-"])
+            .arg(&image)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        format.stdin.take().unwrap().write_all(passphrase.as_bytes()).unwrap();
+        assert!(format.wait().unwrap().success());
+        image
     }
 
     /// A process that may ask: with these arguments, and with that systemd library.

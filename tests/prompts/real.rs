@@ -1,4 +1,4 @@
-//! The real `systemd-ask-password`.
+//! The real `systemd-ask-password` and `systemd-cryptsetup`.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -19,7 +19,15 @@ pub fn possible(test: &str, program: &str) -> bool {
     false
 }
 
-/// Runs with the fixture's `/run` in place of the system's, and prints what it was told.
+/// A command that sees the fixture's `/run` in place of the system's, and a keyring of its own: there systemd keeps
+/// passphrases for other questions.
+fn below_run(machine: &Machine) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", "mount --bind \"$0\" /run && exec \"$@\""]);
+    command.arg(machine.directory.join("run")).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
 #[tokio::test]
 async fn systemd_ask_password_gets_the_bytes() {
     if !possible("systemd_ask_password_gets_the_bytes", "systemd-ask-password") {
@@ -28,11 +36,8 @@ async fn systemd_ask_password_gets_the_bytes() {
     let machine = Machine::new().with_real_processes();
     let broker = machine.broker();
     let passphrase = "p\u{e4}ss '\"$\\ \n ";
-    let asker = tokio::process::Command::new("unshare")
-        .args(["-m", "--", "sh", "-c", "mount --bind \"$0\" /run && exec \"$@\""])
-        .arg(machine.directory.join("run"))
+    let asker = below_run(&machine)
         .args(["systemd-ask-password", "--no-tty", "--timeout=60", "-n", "Passphrase for the test:"])
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -44,4 +49,31 @@ async fn systemd_ask_password_gets_the_bytes() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), passphrase);
     questions(&broker, 0).await;
     assert_eq!(verdict(submission).await, Verdict::NoVerdict);
+}
+
+/// Asks, and goes away or asks again: without device mapper it can't come to a trial.
+#[tokio::test]
+async fn systemd_cryptsetup_is_understood() {
+    const PROGRAM: &str = "/lib/systemd/systemd-cryptsetup";
+    if !possible("systemd_cryptsetup_is_understood", PROGRAM) || !possible("…", "cryptsetup") {
+        return;
+    }
+    let machine = Machine::new().with_real_processes();
+    let image = machine.luks("right");
+    let broker = machine.broker();
+    let device = image.to_str().unwrap();
+    let mut asker = below_run(&machine)
+        .args([PROGRAM, "attach", "vestibule-test", device, "none", "tries=5"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let question = questions(&broker, 1).await.remove(0);
+    assert_eq!((question.volume.as_deref(), question.device.as_deref()), (Some("vestibule-test"), Some(device)));
+    // 5, or what systemd 256 to 260 make of it
+    assert!(matches!((question.kind, question.tries_left), (Kind::Passphrase, Some(4 | 5))), "{question:?}");
+    let submission = broker.submit(vec![], secret("wrong"), Duration::ZERO);
+    let verdict = verdict(submission).await;
+    assert!(matches!(verdict, Verdict::GaveUp | Verdict::Wrong { tries_left: Some(3 | 4) }), "{verdict:?}");
+    asker.kill().await.unwrap();
+    questions(&broker, 0).await;
 }

@@ -33,17 +33,7 @@ impl Console {
     /// `setsid` with the given options gives cryptsetup its session, `action` is what it is told.
     fn new(setsid: &[&str], action: &[&str]) -> Self {
         let machine = Machine::new().with_real_processes();
-        let image = machine.directory.join("image");
-        File::create(&image).unwrap().set_len(18 << 20).unwrap();
-        let mut format = Command::new("cryptsetup")
-            .args(["-q", "luksFormat", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file=-"])
-            .arg(&image)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        format.stdin.take().unwrap().write_all(PASSPHRASE.as_bytes()).unwrap();
-        assert!(format.wait().unwrap().success());
-
+        let image = machine.luks(PASSPHRASE);
         let pty = openpty(None, None).unwrap();
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
         let image_name = image.to_str().unwrap();

@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn counts_as_systemd_does() {
         #[rustfmt::skip]
-        let cases: [(Option<u32>, &str, bool, [Option<u32>; 4]); 14] = [
+        let cases = [
             (Some(252), "",                  true,  [Some(3), Some(2), Some(1), None]),
             (Some(252), "none tries=1",      true,  [Some(1), None, None, None]),
             (Some(252), "none luks,tries=5", true,  [Some(5), Some(4), Some(3), Some(2)]),
