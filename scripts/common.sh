@@ -4,8 +4,7 @@
 top=$(cd "$(dirname "$0")/.." && pwd)
 
 # Zig comes as a Python package: a C compiler and a musl for every architecture but this machine's.
-# shellcheck disable=SC2034 # the scripts that source this use it
-zig_python=$top/target/zig/bin/python3
+export zig_python="$top/target/zig/bin/python3" zig_version=0.15.2
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
@@ -42,3 +41,15 @@ rust_at_least() {
     found=${found%% *}
     [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n 1)" = "$wanted" ]
 }
+
+# Makes `cargo` one that can format, lint and test: the first on PATH if it is complete, else Debian's.
+complete_rust() {
+    is_complete_rust && return
+    PATH=/usr/bin:$PATH
+    export PATH
+    is_complete_rust
+}
+
+is_complete_rust() {
+    have cargo && rust_at_least "$(rustc --version)" && cargo fmt --version && cargo clippy --version
+} > /dev/null 2>&1
