@@ -83,14 +83,12 @@ impl Plan {
             Event::Link(seen, facts) => self.link(now, seen, facts),
             Event::LinkGone(index) => self.forget(index),
             Event::Address(seen) => {
-                self.addresses
-                    .retain(|it| (it.index, it.address, it.prefix) != (seen.index, seen.address, seen.prefix));
+                self.strike(&seen);
                 self.addresses.push(seen);
                 self.look(now, seen.index);
             }
             Event::AddressGone(seen) => {
-                self.addresses
-                    .retain(|it| (it.index, it.address, it.prefix) != (seen.index, seen.address, seen.prefix));
+                self.strike(&seen);
                 if self.links.get_mut(&seen.index).is_some_and(|link| link.lost(&seen)) {
                     self.begin_anew(now, seen);
                 } else {
@@ -114,6 +112,10 @@ impl Plan {
         }
         self.nameservers();
         std::mem::take(&mut self.steps)
+    }
+
+    fn strike(&mut self, gone: &AddressSeen) {
+        self.addresses.retain(|it| (it.index, it.address, it.prefix) != (gone.index, gone.address, gone.prefix));
     }
 
     fn each(&mut self, mut act: impl FnMut(&mut Self, u32)) {
