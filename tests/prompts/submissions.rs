@@ -20,14 +20,16 @@ async fn every_volume_gets_the_passphrase_and_so_does_one_that_follows() {
     assert_eq!(asked_root.answer().await, "+hunter2");
     assert_eq!(asked_home.answer().await, "+hunter2");
     machine.open_volume("root");
-    home.ask();
+    let asked_again = home.ask();
     until(&broker, |view| !view.unlocked.is_empty()).await;
     let mut follower = machine.cryptsetup("swap");
     assert_eq!(follower.ask().answer().await, "+hunter2");
     machine.open_volume("swap");
+    questions(&broker, 1).await;
     let wrong = Verdict::Wrong { tries_left: Some(2) };
     let expected = [("home", wrong), ("root", Verdict::Unlocked), ("swap", Verdict::Unlocked)];
     assert_eq!(outcomes(submission).await, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
+    assert!(asked_again.unanswered(), "a volume must never get the same passphrase twice");
 }
 
 #[tokio::test]

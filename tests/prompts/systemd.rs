@@ -43,7 +43,7 @@ async fn a_wrong_passphrase_is_asked_again() {
     assert_eq!(verdict(submission).await, Verdict::Wrong { tries_left: Some(2) });
     let question = questions(&broker, 1).await.remove(0);
     assert_eq!((question.tries_used, question.tries_left), (1, Some(2)));
-    assert!(again.unanswered(), "a volume must never get the same passphrase twice");
+    assert!(again.unanswered());
 }
 
 #[tokio::test]
@@ -74,12 +74,14 @@ async fn what_the_console_answers_is_seen() {
     let (asked_root, asked_home) = (root.ask(), home.ask());
     questions(&broker, 2).await;
     asked_root.withdraw();
+    let view = until(&broker, |view| view.questions.len() == 1).await;
+    assert_eq!((&*view.elsewhere[0].name, view.unlocked.len()), ("root", 0));
     machine.open_volume("root");
     asked_home.withdraw();
     home.end();
     let view = until(&broker, |view| !view.unlocked.is_empty() && !view.gave_up.is_empty()).await;
     assert_eq!((&*view.unlocked[0].name, &*view.gave_up[0].name), ("root", "home"));
-    assert!(view.questions.is_empty() && view.asked_once);
+    assert!(view.questions.is_empty() && view.elsewhere.is_empty() && view.asked_once);
 }
 
 #[tokio::test]

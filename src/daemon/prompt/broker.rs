@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::submit::Submission;
-use super::{PromptId, Prompts, Question, Stage, Verdict};
+use super::{Prompt, PromptId, Prompts, Question, Stage, Verdict};
 use crate::control::message::{Outcome, Volume};
 use crate::secret::Secret;
 
@@ -33,6 +33,9 @@ pub struct View {
     pub unlocked: Arc<[Volume]>,
     /// Volumes whose asker went away without opening them, and that nothing asks for any more.
     pub gave_up: Arc<[Volume]>,
+    /// Volumes that were asked for and are neither asked for, open, nor given up now: an answer from the console or
+    /// from another agent is being checked, or what became of it could not be seen.
+    pub elsewhere: Arc<[Volume]>,
     /// Something was asked at some time.
     pub asked_once: bool,
 }
@@ -47,6 +50,8 @@ struct State {
     gave_up: BTreeMap<String, Volume>,
     /// Questions that had an answer and its verdict, until their source takes them off its list.
     spent: BTreeSet<PromptId>,
+    /// Every volume that was ever asked for, by name.
+    known: BTreeMap<String, Volume>,
     asked_once: bool,
 }
 
@@ -105,11 +110,8 @@ impl Broker {
         if let Some(checking) = state.checking.get(&id) {
             return Handed::Late(checking.verdict.clone());
         }
-        let Some(prompt) =
-            state.lists.iter().flat_map(|list| list.iter()).find(|prompt| prompt.question.id == id).cloned()
-        else {
-            return Handed::Gone;
-        };
+        let found = state.prompts().find(|prompt| prompt.question.id == id).cloned();
+        let Some(prompt) = found else { return Handed::Gone };
         let Some(verdict) = prompt.answer(secret.duplicate()) else { return Handed::Gone };
         let question = Question { stage: Stage::Checking, ..prompt.question.clone() };
         let (report, observed) = watch::channel(None);
@@ -127,10 +129,12 @@ impl Broker {
     }
 
     fn conclude(&self, question: &Question, verdict: &Verdict) {
-        log::info!("{}: {verdict:?}", question.volume.as_deref().unwrap_or(&question.message));
+        log::info!("{}: {}", question.volume.as_deref().unwrap_or(&question.message), in_words(verdict));
         let mut state = self.lock();
         state.checking.remove(&question.id);
-        state.spent.insert(question.id);
+        if state.prompts().any(|prompt| prompt.question.id == question.id) {
+            state.spent.insert(question.id);
+        }
         state.remember(question, verdict);
         self.publish(&mut state);
     }
@@ -182,18 +186,26 @@ impl Broker {
 }
 
 impl State {
+    fn prompts(&self) -> impl Iterator<Item = &Prompt> {
+        self.lists.iter().flat_map(|list| list.iter())
+    }
+
     fn view(&mut self) -> View {
-        let standing = self.lists.iter().flat_map(|list| list.iter()).map(|prompt| &prompt.question);
-        let standing =
-            standing.filter(|question| !self.checking.contains_key(&question.id) && !self.spent.contains(&question.id));
-        let mut questions: Vec<_> =
-            standing.chain(self.checking.values().map(|checking| &checking.question)).cloned().collect();
+        let open = |id: &PromptId| !self.checking.contains_key(id) && !self.spent.contains(id);
+        let standing = self.prompts().map(|prompt| &prompt.question).filter(|question| open(&question.id));
+        let checking = self.checking.values().map(|checking| &checking.question);
+        let mut questions: Vec<_> = standing.chain(checking).cloned().collect();
         questions.sort_by_key(|question| question.id);
         self.asked_once |= !questions.is_empty();
+        self.known.extend(questions.iter().filter_map(volume).map(|volume| (volume.name.clone(), volume)));
+
         let asked = |name: &str| questions.iter().any(|question| question.volume.as_deref() == Some(name));
         let open = |name: &str| self.unlocked.iter().any(|volume| volume.name == name);
         self.gave_up.retain(|name, _| !asked(name) && !open(name));
+        let gone = |name: &str| !asked(name) && !open(name) && !self.gave_up.contains_key(name);
+        let elsewhere = self.known.values().filter(|volume| gone(&volume.name)).cloned().collect();
         View {
+            elsewhere,
             questions: questions.into(),
             unlocked: self.unlocked.clone(),
             gave_up: self.gave_up.values().cloned().collect(),
@@ -202,9 +214,29 @@ impl State {
     }
 
     fn remember(&mut self, question: &Question, verdict: &Verdict) {
-        if let (Verdict::GaveUp, Some(name)) = (verdict, &question.volume) {
-            let volume = Volume { name: name.clone(), device: question.device.clone() };
-            self.gave_up.insert(name.clone(), volume);
+        let Some(volume) = volume(question) else { return };
+        match verdict {
+            Verdict::GaveUp => drop(self.gave_up.insert(volume.name.clone(), volume)),
+            // Those who watch what is open may be a moment behind.
+            Verdict::Unlocked if self.unlocked.iter().all(|open| open.name != volume.name) => {
+                self.unlocked = self.unlocked.iter().cloned().chain([volume]).collect();
+            }
+            _ => {}
         }
+    }
+}
+
+fn volume(question: &Question) -> Option<Volume> {
+    Some(Volume { name: question.volume.clone()?, device: question.device.clone() })
+}
+
+/// For the log.
+fn in_words(verdict: &Verdict) -> &str {
+    match verdict {
+        Verdict::Unlocked => "unlocked",
+        Verdict::Wrong { .. } => "the passphrase was wrong",
+        Verdict::GaveUp => "its asker gave up",
+        Verdict::NoVerdict => "no verdict in time",
+        Verdict::NotDelivered(reason) => reason,
     }
 }

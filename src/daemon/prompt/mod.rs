@@ -3,6 +3,7 @@
 //! A source finds questions and publishes them as [`Prompt`]s; each carries its own one-shot reply, so whoever holds
 //! one can answer exactly that question, once. The broker (`broker.rs`) is the sole owner of the collected list.
 
+mod ask_dir;
 pub mod ask_file;
 mod attach;
 pub mod broker;

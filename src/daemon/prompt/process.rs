@@ -131,3 +131,48 @@ fn read(root: &Root, path: &str, limit: u64) -> io::Result<Vec<u8>> {
     std::fs::File::open(root.join(path))?.take(limit).read_to_end(&mut content)?;
     Ok(content)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_proc_says() {
+        let directory = std::env::temp_dir().join(format!("vestibule-process-{}", std::process::id()));
+        std::fs::create_dir_all(directory.join("proc/7/fd")).unwrap();
+        let put = |name: &str, text: &str| std::fs::write(directory.join("proc/7").join(name), text).unwrap();
+        put("cmdline", "cryptsetup\0open\0\0/dev/sda\0");
+        put("environ", "HOME=/\0PATH=/sbin:/bin\0");
+        put("stat", "7 (a) R (b) S 1 7 7");
+        put("wchan", "wait_woken");
+        put("maps", "7f0 r--p /usr/lib/libsystemd-shared.so\n7f1 r--p /usr/lib/systemd/libsystemd-shared-257.7-2.so\n");
+        std::os::unix::fs::symlink("/dev/tty", directory.join("proc/7/fd/6")).unwrap();
+        std::os::unix::fs::symlink("/dev/tty1", directory.join("proc/7/fd/5")).unwrap();
+        let root = Root::new(&directory);
+        assert_eq!(all(&root).unwrap(), [7]);
+        assert_eq!(arguments(&root, 7), ["cryptsetup", "open", "", "/dev/sda"]);
+        assert_eq!(arguments(&root, 8), [""; 0]);
+        assert_eq!(variable(&root, 7, "PATH").unwrap(), "/sbin:/bin");
+        assert!(sleeps(&root, 7) && !sleeps(&root, 8));
+        assert_eq!(sleeps_in(&root, 7).as_deref(), Some("wait_woken"));
+        put("wchan", "0");
+        put("stat", "7 (S) R 1 7 7");
+        assert_eq!((sleeps_in(&root, 7), sleeps(&root, 7)), (None, false));
+        assert_eq!(descriptors_on(&root, 7, "/dev/tty"), [6]);
+        assert_eq!(systemd_version(&root, 7), Some(257));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn knows_when_a_process_ends() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::open(child.id() as i32).unwrap().unwrap();
+        assert!(!process.has_ended());
+        process.terminate().unwrap();
+        process.ended().await;
+        assert!(process.has_ended());
+        child.wait().unwrap();
+        assert!(Process::open(process.pid).unwrap().is_none());
+        assert!(Process::open(0).unwrap().is_none());
+    }
+}

@@ -10,26 +10,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
-use std::io::{ErrorKind, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::time::ClockId;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::ask_file::{self, Ask};
+use super::ask_dir::AskDirectory;
+use super::ask_file::Ask;
 use super::attach::Attach;
 use super::observe::{Asked, Observer};
 use super::process::{self, Process};
 use super::{Answer, Kind, Posed, Prompt, Prompts, Question, Source, Stage, Verdict, next_id};
-use crate::daemon::readable;
 use crate::root::Root;
 
 const DIRECTORY: &str = "/run/systemd/ask-password";
@@ -107,42 +103,33 @@ struct Asker {
 
 impl Agent {
     async fn run(mut self) {
-        let directory = self.root.join(DIRECTORY);
-        loop {
-            match watch_directory(&directory) {
-                Ok(Some(inotify)) => self.follow(&directory, inotify).await,
-                Ok(None) => sleep(DIRECTORY_POLL).await,
-                Err(error) => {
-                    log::error!(
-                        "can't watch {} for questions, so systemd's are not seen: {error}",
-                        directory.display()
-                    );
-                    self.publish.closed().await;
+        let path = self.root.join(DIRECTORY);
+        let mut complained = false;
+        while !self.publish.is_closed() {
+            match AskDirectory::watch(&path) {
+                Ok(Some(directory)) => self.follow(&directory).await,
+                Ok(None) => {}
+                Err(error) if !std::mem::replace(&mut complained, true) => {
+                    log::error!("{DIRECTORY} can't be watched, so systemd's questions are not seen: {error}");
                 }
+                Err(_) => {}
             }
-            if self.publish.is_closed() {
-                return;
-            }
+            sleep(DIRECTORY_POLL).await;
         }
     }
 
     /// Publishes what is asked, until the directory goes away or nobody listens.
-    async fn follow(&mut self, directory: &Path, inotify: AsyncFd<OwnedFd>) {
+    async fn follow(&mut self, directory: &AskDirectory) {
         let closed = self.publish.clone();
         let changed = self.changed.clone();
         loop {
-            let Ok(files) = ask_files(directory) else { return self.show(BTreeMap::new()) };
+            let Ok(files) = directory.files() else { return self.show(BTreeMap::new()) };
             self.show(files);
             tokio::select! {
                 () = closed.closed() => return,
                 () = changed.notified() => {}
                 () = expiry(self.next_expiry()) => {}
-                ready = inotify.readable() => {
-                    let Ok(mut ready) = ready else { return };
-                    // What happened doesn't matter: the directory is read as a whole.
-                    drain(inotify.get_ref());
-                    ready.clear_ready();
-                }
+                () = directory.changed() => {}
             }
         }
     }
@@ -328,49 +315,6 @@ fn wants_passphrase(message: &str) -> bool {
     let mut words = message.split(|c: char| !c.is_alphanumeric());
     let pin = words.clone().any(|word| word == "pin");
     !pin && words.any(|word| matches!(word, "passphrase" | "password" | "passphrases" | "passwords"))
-}
-
-/// The content of every `ask.*` that is a regular file. An error is that of the directory.
-fn ask_files(directory: &Path) -> std::io::Result<BTreeMap<OsString, Vec<u8>>> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(directory)?.flatten() {
-        let name = entry.file_name();
-        if !name.as_encoded_bytes().starts_with(b"ask.") {
-            continue;
-        }
-        // Neither link nor FIFO: an open of those may lead elsewhere or block. A file that is gone by now is no news.
-        let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-        let file = std::fs::File::options().read(true).custom_flags(flags.bits()).open(entry.path());
-        let Ok(file) = file else { continue };
-        let mut content = Vec::new();
-        let read = file.take(ask_file::MAX_LEN as u64 + 1).read_to_end(&mut content);
-        if read.is_ok() {
-            files.insert(name, content);
-        }
-    }
-    Ok(files)
-}
-
-/// `None` while the directory does not exist.
-fn watch_directory(directory: &Path) -> std::io::Result<Option<AsyncFd<OwnedFd>>> {
-    if !directory.is_dir() {
-        return Ok(None);
-    }
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-    let events = AddWatchFlags::IN_CLOSE_WRITE
-        | AddWatchFlags::IN_MOVE
-        | AddWatchFlags::IN_DELETE
-        | AddWatchFlags::IN_DELETE_SELF
-        | AddWatchFlags::IN_MOVE_SELF
-        | AddWatchFlags::IN_ONLYDIR;
-    inotify.add_watch(directory, events)?;
-    Ok(Some(readable::watch(inotify.into())?))
-}
-
-/// Takes all pending events off a non-blocking inotify instance.
-fn drain(inotify: &OwnedFd) {
-    let mut events = [0; 4096];
-    while nix::unistd::read(inotify, &mut events).is_ok_and(|length| length > 0) {}
 }
 
 /// µs of CLOCK_MONOTONIC, as in `NotAfter=`.
