@@ -2,7 +2,7 @@
 
 PREFIX = /usr
 DESTDIR =
-architecture := $(shell uname -m)
+architecture := $(patsubst armv7l,armv7,$(shell uname -m))
 destination = $(DESTDIR)$(PREFIX)
 
 .DEFAULT_GOAL := help
