@@ -115,7 +115,7 @@ class Machine:
         try:
             self._process.wait(EXIT_DEADLINE * PATIENCE)
         except subprocess.TimeoutExpired:
-            raise Failure(f"the machine did not power off in {EXIT_DEADLINE} s") from None
+            raise Failure(f"the machine did not power off in {EXIT_DEADLINE * PATIENCE:.0f} s") from None
 
     def kill(self):
         with _running_lock:

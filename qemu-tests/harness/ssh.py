@@ -57,7 +57,7 @@ class Client:
             if self.banner().startswith(b"SSH-2.0-"):
                 return
             time.sleep(BANNER_INTERVAL)
-        raise Failure(f"no SSH banner on port {self.port} in {seconds} s")
+        raise Failure(f"no SSH banner on port {self.port} in {seconds * PATIENCE:.0f} s")
 
     def banner(self):
         """What the server says first; empty when there is none."""
@@ -74,7 +74,7 @@ class Client:
                 self.command(*words, user=user), input=stdin, capture_output=True, timeout=seconds * PATIENCE, check=False
             )
         except subprocess.TimeoutExpired as late:
-            raise Failure(f"ssh {' '.join(words)} did not end in {seconds} s; it said {late.stdout}") from None
+            raise Failure(f"ssh {' '.join(words)} did not end in {seconds * PATIENCE:.0f} s; it said {late.stdout}") from None
         return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def leave_half_way(self, *words, stdin, seconds=10):

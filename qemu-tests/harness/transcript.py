@@ -92,7 +92,7 @@ class Transcript:
                 if self._closed:
                     raise Failure(f"{self.name} ended before it showed {what or repr(pattern)}")
                 if deadline_passed(start, seconds):
-                    raise Failure(f"{self.name} did not show {what or repr(pattern)} in {seconds} s")
+                    raise Failure(f"{self.name} did not show {what or repr(pattern)} in {seconds * PATIENCE:.0f} s")
                 self._change.wait(1)
 
     def last_lines(self, count=40):
