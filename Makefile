@@ -35,11 +35,11 @@ install: ## install what `make build` made, and the dracut module (DESTDIR, PREF
 	install -D -m 0644 -t $(destination)/lib/vestibule systemd/vestibule.service
 	install -D -m 0755 -t $(destination)/lib/dracut/modules.d/95vestibule dracut-module/*.sh
 	install -D -m 0644 -t $(destination)/lib/dracut/dracut.conf.d dracut-module/50-vestibule.conf
-	install -D -m 0644 -t $(destination)/share/doc/vestibule docs/config.toml $(wildcard README.md)
+	install -D -m 0644 -t $(destination)/share/doc/vestibule config.example.toml README.md
 
 uninstall: ## remove what install installed; keys and configuration below /etc stay
-	rm -f $(destination)/bin/vestibule $(destination)/lib/dracut/dracut.conf.d/50-vestibule.conf
-	rm -rf $(destination)/lib/vestibule $(destination)/lib/dracut/modules.d/95vestibule $(destination)/share/doc/vestibule
+	rm -f $(destination)/bin/vestibule
+	rm -rf $(destination)/lib/vestibule $(destination)/lib/dracut/modules.d/95vestibule $(destination)/lib/dracut/dracut.conf.d/50-vestibule.conf $(destination)/share/doc/vestibule
 
 clean: ## remove what was built
 	rm -rf dist target
