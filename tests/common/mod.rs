@@ -27,10 +27,9 @@ impl Machine {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("vestibule-{name}-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
-        for directory in ["etc/vestibule", "dev", "run/systemd/ask-password", "sys/block"] {
+        for directory in ["etc/vestibule", "dev", "proc", "run/systemd/ask-password", "sys/block"] {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
-        std::os::unix::fs::symlink("/proc", root.join("proc")).unwrap();
         fs::write(root.join("dev/kmsg"), "").unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let machine = Self { root, port, daemon: None };
@@ -203,6 +202,9 @@ impl Asker {
             .current_dir(root)
             .stdin(Stdio::piped())
             .spawn()
+            .unwrap();
+        // The machine has no other processes, whatever else runs here.
+        std::os::unix::fs::symlink(format!("/proc/{}", process.id()), root.join(format!("proc/{}", process.id())))
             .unwrap();
         let alive = process.stdin.take();
         let (root, volume, passphrase) = (root.to_owned(), volume.to_owned(), passphrase.to_owned());
