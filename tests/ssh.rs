@@ -18,7 +18,7 @@ fn wrong_then_right_with_true_exit_statuses() {
     let machine = Machine::started("verdicts");
     machine.wait_for_ssh();
     let asker = machine.ask("root", "correct horse");
-    let wrong = machine.ssh("unlock", &["unlock"], b"wrong\n");
+    let wrong = machine.ssh("unlock", &["unlock"], b"battery staple\n");
     assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
     assert!(text(&wrong.stdout).contains("root (/dev/disk-root): wrong passphrase"), "{wrong:?}");
     let status = machine.ssh("unlock", &["status", "--json"], b"");
@@ -31,11 +31,11 @@ fn wrong_then_right_with_true_exit_statuses() {
     let right = machine.ssh("root", &["unlock"], b"correct horse\n");
     assert_eq!(right.status.code(), Some(0), "{right:?}");
     assert_eq!(text(&right.stdout), "root (/dev/disk-root): unlocked\n");
-    assert_eq!(asker.answers(), [b"+wrong".to_vec(), b"+correct horse".to_vec()]);
+    assert_eq!(asker.answers(), [b"+battery staple".to_vec(), b"+correct horse".to_vec()]);
     assert_eq!(machine.status()["phase"], "unlocked");
     let log = machine.log();
     assert!(log.contains("unlock logged in from 127.0.0.1 with SHA256:"), "{log}");
-    assert!(!log.contains("horse") && !log.contains("wrong\n"), "a secret is in the log: {log}");
+    assert!(!log.contains("horse") && !log.contains("staple"), "a secret is in the log: {log}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::io::AsyncRead;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -64,7 +65,7 @@ pub async fn serve(stream: UnixStream, access: Access, house: Arc<dyn House>) ->
         gate = Gate::Session { reports, role: None };
     }
     let mut open = HashMap::new();
-    while let Some((number, request)) = frame::read::<(u32, Request)>(&mut reader).await? {
+    while let Some((number, request)) = next_request(&mut reader).await? {
         if matches!(request, Request::Cancel) {
             if let Some(task) = open.remove(&number) {
                 tokio::task::AbortHandle::abort(&task);
@@ -88,6 +89,14 @@ pub async fn serve(stream: UnixStream, access: Access, house: Arc<dyn House>) ->
         }
     }
     Ok(())
+}
+
+/// A client that leaves without reading all its events resets the connection; that is an end like another.
+async fn next_request(reader: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Option<(u32, Request)>> {
+    match frame::read(reader).await {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(None),
+        result => result,
+    }
 }
 
 enum Gate {

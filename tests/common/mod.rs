@@ -31,6 +31,7 @@ impl Machine {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
         fs::write(root.join("dev/kmsg"), "").unwrap();
+        fs::write(root.join("attach"), "read line\n").unwrap(); // for the askers
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let machine = Self { root, port, daemon: None };
         machine.write("etc/vestibule/config.toml", &format!("port = {port}\nnetwork = false\nlogin-seconds = 5\n"));
@@ -195,7 +196,6 @@ impl Asker {
         let device = format!("/dev/disk-{volume}");
         // The command line that the daemon reads: systemd-cryptsetup attach NAME DEVICE. Here it is a shell with a
         // script of that name, which waits until its standard input ends.
-        fs::write(root.join("attach"), "read line\n").unwrap();
         let mut process = Command::new("sh")
             .arg0("/usr/lib/systemd/systemd-cryptsetup")
             .args(["attach", volume, &device])
