@@ -262,6 +262,20 @@ fn a_resolver_file_of_somebody_else_is_left_alone() {
 }
 
 #[test]
+fn without_the_right_to_change_anything_it_says_so() {
+    in_namespace("without_the_right_to_change_anything_it_says_so", async |lab| {
+        lab.cable("eth0");
+        let mut mine = rustix::thread::capabilities(None).unwrap();
+        mine.effective.remove(rustix::thread::CapabilitySet::NET_ADMIN);
+        rustix::thread::set_capabilities(None, mine).unwrap();
+        let mut it = lab.start("ip=dhcp");
+        let failed = "setting the interface up: Operation not permitted (os error 1)";
+        it.until("eth0", "said so", |link| link.note.as_deref() == Some(failed)).await;
+        it.net.undo().await;
+    });
+}
+
+#[test]
 fn no_network_is_no_network() {
     in_namespace("no_network_is_no_network", async |lab| {
         lab.cable("eth0");
