@@ -155,9 +155,9 @@ impl Undo for Netlink {
 async fn answered<T>(doing: &str, request: impl Future<Output = Result<T, Error>>) -> Result<T> {
     match timeout(ANSWER, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        // The kernel's reason alone; the message that it is about is noise.
         Ok(Err(Error::NetlinkError(error))) => Err(error.to_io().into()),
-        Ok(Err(error)) => Err(error.into()),
+        // Not shown itself: `Error` can hold any message, and code to print them all is 175 KB.
+        Ok(Err(_)) => bail!("{doing}: the netlink socket failed"),
         Err(_) => bail!("{doing}: the kernel did not answer in {} s", ANSWER.as_secs()),
     }
 }
