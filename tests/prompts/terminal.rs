@@ -153,7 +153,8 @@ async fn the_console_may_be_faster() {
     if !possible("the_console_may_be_faster", "cryptsetup") {
         return;
     }
-    let mut console = Console::new(&[], &["--timeout", "60", "open", "--test-passphrase", "IMAGE", "root"]);
+    let volume = format!("faster-{}", std::process::id());
+    let mut console = Console::new(&[], &["--timeout", "60", "open", "--test-passphrase", "IMAGE", &volume]);
     let broker = console.broker();
     console.question(&broker).await;
     for _ in 0..3 {
@@ -161,8 +162,7 @@ async fn the_console_may_be_faster() {
         console.types("wrong\n");
         while !console.shows().contains("No key available") {}
     }
-    let view = until(&broker, |view| !view.gave_up.is_empty()).await;
-    assert_eq!(view.gave_up[0].name, "root");
+    let view = until(&broker, |view| view.gave_up.iter().any(|gone| gone.name == volume)).await;
     assert!(view.questions.iter().all(|question| question.device.as_deref() != console.image.to_str()));
 }
 
