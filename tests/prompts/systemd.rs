@@ -47,6 +47,28 @@ async fn a_wrong_passphrase_is_asked_again() {
 }
 
 #[tokio::test]
+async fn an_answer_from_the_keyring_counts_as_a_try() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let mut asker = machine.cryptsetup("root");
+    // another volume's passphrase was taken while this one was asked for, and was wrong
+    let asked = asker.ask();
+    questions(&broker, 1).await;
+    asked.withdraw();
+    questions(&broker, 0).await;
+    asker.ask();
+    let question = questions(&broker, 1).await.remove(0);
+    assert_eq!((question.tries_used, question.tries_left), (1, Some(2)));
+    drop(asker);
+    questions(&broker, 0).await;
+    // it was taken before anybody was asked, so how many tries are left can't be told
+    let mut asker = machine.cryptsetup("home");
+    asker.id = asker.id.replace("AcceptCached=1\n", "");
+    asker.ask();
+    assert_eq!(questions(&broker, 1).await[0].tries_left, None);
+}
+
+#[tokio::test]
 async fn the_last_wrong_passphrase_is_given_up() {
     let machine = Machine::new();
     let broker = machine.broker();
