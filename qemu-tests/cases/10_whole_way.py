@@ -9,7 +9,7 @@ def whole_way(guest):
     guest.wait_for_prompt()
     guest.wait_for_ssh()
 
-    (question,) = guest.status()["questions"]
+    question = guest.wait_until_asked()
     expect(question["volume"] == ROOT.volume, f"status names another volume: {question}")
     expect("vda" in question["device"] or ROOT.uuid in question["device"], f"status names another device: {question}")
     peek = guest.ssh("peek")

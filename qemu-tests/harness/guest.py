@@ -17,7 +17,7 @@ PROMPT_DEADLINE = 240
 REAL_ROOT_DEADLINE = 240
 
 # Between two looks at the status.
-STATUS_INTERVAL = 0.5
+STATUS_INTERVAL = 2
 
 # systemd's question, with the name of the volume, and cryptsetup's own, with its device.
 PROMPT = r"[Pp]lease enter passphrase for disk .*?:|Enter passphrase for /dev/\S+:"
