@@ -9,9 +9,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::pty::openpty;
-use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use vestibule::control::message::{Kind, Stage};
-use vestibule::daemon::prompt::broker::Broker;
+use vestibule::daemon::prompt::broker::{Broker, View};
 use vestibule::daemon::prompt::tty::Tty;
 use vestibule::daemon::prompt::{Source, Verdict, volumes};
 
@@ -194,4 +194,30 @@ async fn what_takes_no_pipe_is_shown_and_not_answered() {
     };
     assert!(reason.contains("only at the console"), "{reason}");
     assert!(console.runs());
+}
+
+#[tokio::test]
+async fn a_terminal_with_echo_is_not_asking() {
+    // stands for a cryptsetup that reads a terminal for something else, such as "Are you sure?"
+    let machine = Machine::new().with_real_processes();
+    let program = machine.directory.join("cryptsetup");
+    std::fs::copy("/bin/cat", &program).unwrap();
+    let pty = openpty(None, None).unwrap();
+    let mut cat = tokio::process::Command::new(program)
+        .args(["open", "-", "root"])
+        .stdin(pty.slave.try_clone().unwrap())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let broker = Broker::spawn(vec![Tty::new(machine.root()).spawn()], volumes::spawn(machine.root()));
+    let asks = |view: &View| view.questions.iter().any(|question| question.device.as_deref() == Some("-"));
+    let early = tokio::time::timeout(Duration::from_millis(1500), until(&broker, asks)).await;
+    assert!(early.is_err(), "asked with echo on");
+
+    let mut settings = tcgetattr(&pty.master).unwrap();
+    settings.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(&pty.master, SetArg::TCSANOW, &settings).unwrap();
+    until(&broker, asks).await;
+    cat.kill().await.unwrap();
 }
