@@ -94,7 +94,7 @@ pub struct Volume {
 pub enum Phase {
     /// Nothing has been asked yet.
     Booting,
-    /// At least one question is open.
+    /// At least one question is open, or somebody else's answer to it is being checked.
     Asking,
     /// Everything that was asked is unlocked.
     Unlocked,

@@ -214,7 +214,7 @@ async fn observe(
 fn phase(view: &View, stopping: bool) -> Phase {
     match view {
         _ if stopping => Phase::HandOver,
-        View { questions, .. } if !questions.is_empty() => Phase::Asking,
+        View { questions, elsewhere, .. } if !questions.is_empty() || !elsewhere.is_empty() => Phase::Asking,
         View { gave_up, .. } if !gave_up.is_empty() => Phase::Failed,
         View { asked_once: true, unlocked, .. } if !unlocked.is_empty() => Phase::Unlocked,
         _ => Phase::Booting,
