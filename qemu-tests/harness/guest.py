@@ -75,13 +75,13 @@ class Guest:
         except ValueError as error:
             raise Failure(f"status --json is not JSON ({error}):\n{said.out}") from None
 
-    def wait_until_asked(self, not_volume=None):
-        """Waits until status shows a question (for another volume than `not_volume`) that takes an answer."""
+    def wait_until_asked(self):
+        """Waits until status shows a question that takes an answer, and returns it."""
         start = time.monotonic()
         while True:
             status = self.status()
             for question in status["questions"]:
-                if question["stage"] == "asking" and question["volume"] != not_volume:
+                if question["stage"] == "asking":
                     return question
             if deadline_passed(start, PROMPT_DEADLINE):
                 raise Failure(f"nothing is asked: {status}")
@@ -130,10 +130,6 @@ class Guest:
         log = (self._directory / "console.log").read_text(errors="replace")
         stamps = re.findall(r"^ *(\d+\.\d+) \[ *(\d+\.\d+)\]", log, re.M)
         return self.console.started + min(float(seen) - float(said) for seen, said in stamps)
-
-    def console_says(self, pattern):
-        """Whether the console has shown `pattern` at any time."""
-        return re.search(pattern, self.console.text) is not None
 
     def close(self):
         for session in self._sessions:

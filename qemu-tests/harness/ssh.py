@@ -18,6 +18,8 @@ BANNER_DEADLINE = 180
 BANNER_PATIENCE = 5
 # One remote command, the verdict of a slow key derivation included.
 COMMAND_DEADLINE = 180
+# How long a client dawdles before it leaves half-way: long enough to log in and to be read from.
+HALF_WAY = 10
 # Between two looks at the port; the emulator answers at once but has nothing behind it yet.
 BANNER_INTERVAL = 0.25
 
@@ -77,9 +79,10 @@ class Client:
             raise Failure(f"ssh {' '.join(words)} did not end in {seconds * PATIENCE:.0f} s; it said {late.stdout}") from None
         return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
-    def leave_half_way(self, *words, stdin, seconds=10):
+    def leave_half_way(self, *words, stdin, seconds=HALF_WAY):
         """Starts a remote command, sends it a part of its input, and breaks the connection."""
-        process = subprocess.Popen(self.command(*words), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        nowhere = subprocess.DEVNULL
+        process = subprocess.Popen(self.command(*words), stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere)
         process.stdin.write(stdin)
         process.stdin.flush()
         try:
