@@ -30,6 +30,7 @@ class Report:
         left += [f"route {line}" for line in self.routes if " dev lo " not in f"{line} "]
         left += [f"link {line}" for line in self.links if not _as_found(line)]
         left += [f"file {line}" for line in self.files]
+        left += [f"resolver {line}" for line in self.resolver]
         left += [f"unit {line}" for line in self.units if " active " in line]
         if not any(line.split()[1].endswith("systemd") for line in self.processes):
             left += [f"a report without init: {self.processes}"]
