@@ -135,28 +135,18 @@ fn read_text(path: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn fixture(name: &str, files: &[(&str, &[u8])]) -> Root {
-        let directory = std::env::temp_dir().join(format!("vestibule-config-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&directory);
-        for (path, content) in files {
-            let path = directory.join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        }
-        Root::new(directory)
-    }
+    use crate::root::tests::Fixture;
 
     #[test]
     fn nothing_there_is_the_default() {
-        let config = Config::load(&fixture("none", &[]));
+        let config = Config::load(&Fixture::new(&[]));
         assert_eq!(config.settings, Settings::default());
         assert!(config.problems.is_empty() && config.host_key.is_none() && !config.disabled);
     }
 
     #[test]
     fn a_broken_file_is_a_problem_and_not_the_end() {
-        let root = fixture("broken", &[("etc/vestibule/config.toml", b"port = 22\nprot = 1\n")]);
+        let root = Fixture::new(&[("etc/vestibule/config.toml", b"port = 22\nprot = 1\n")]);
         let config = Config::load(&root);
         assert_eq!(config.settings, Settings::default());
         assert!(
@@ -164,7 +154,7 @@ mod tests {
             "{:?}",
             config.problems
         );
-        let root = fixture("binary", &[("etc/vestibule/config.toml", &[0xff, 0xfe, 0x00])]);
+        let root = Fixture::new(&[("etc/vestibule/config.toml", &[0xff, 0xfe, 0x00])]);
         assert_eq!(Config::load(&root).problems.len(), 1);
     }
 
@@ -172,23 +162,20 @@ mod tests {
     fn the_first_authorized_keys_file_counts_even_if_it_is_unreadable() {
         let own = ("etc/vestibule/authorized_keys", &b"own"[..]);
         let roots = ("root/.ssh/authorized_keys", &b"roots"[..]);
-        assert_eq!(Config::load(&fixture("two", &[own, roots])).authorized_keys.1, "own");
-        assert_eq!(Config::load(&fixture("roots", &[roots])).authorized_keys.1, "roots");
-        let broken = Config::load(&fixture("unreadable", &[("etc/vestibule/authorized_keys", &[0xff]), roots]));
+        assert_eq!(Config::load(&Fixture::new(&[own, roots])).authorized_keys.1, "own");
+        assert_eq!(Config::load(&Fixture::new(&[roots])).authorized_keys.1, "roots");
+        let broken = Config::load(&Fixture::new(&[("etc/vestibule/authorized_keys", &[0xff]), roots]));
         assert_eq!((broken.authorized_keys.1.as_str(), broken.problems.len()), ("", 1));
     }
 
     #[test]
     fn command_line_comes_from_the_image_and_the_kernel() {
-        let root = fixture(
-            "cmdline",
-            &[
-                ("etc/cmdline.d/20-b.conf", b"vestibule.port=2\n"),
-                ("etc/cmdline.d/10-a.conf", b"vestibule.port=1\n"),
-                ("etc/cmdline.d/99.txt", b"vestibule.port=9\n"),
-                ("proc/cmdline", b"quiet rd.vestibule=0\n"),
-            ],
-        );
+        let root = Fixture::new(&[
+            ("etc/cmdline.d/20-b.conf", b"vestibule.port=2\n"),
+            ("etc/cmdline.d/10-a.conf", b"vestibule.port=1\n"),
+            ("etc/cmdline.d/99.txt", b"vestibule.port=9\n"),
+            ("proc/cmdline", b"quiet rd.vestibule=0\n"),
+        ]);
         let config = Config::load(&root);
         assert_eq!((config.settings.port, config.disabled), (2, true));
     }

@@ -77,22 +77,21 @@ pub fn print_files(root: &Root) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root::tests::Fixture;
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me\n";
 
-    fn host(name: &str, authorized: &str, config: &str) -> Root {
-        let directory = std::env::temp_dir().join(format!("vestibule-check-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&directory);
-        let root = Root::new(directory);
+    fn host(authorized: &str, config: &str) -> Fixture {
+        let root = Fixture::new(&[]);
         keys::ensure(&root).unwrap();
-        std::fs::write(root.join(AUTHORIZED_KEYS[0]), authorized).unwrap();
-        std::fs::write(root.join(CONFIG_FILE), config).unwrap();
+        root.put(AUTHORIZED_KEYS[0], authorized.as_bytes());
+        root.put(CONFIG_FILE, config.as_bytes());
         root
     }
 
     #[test]
     fn a_good_host_passes() {
-        let found = check(&host("good", KEY, "port = 22\n"));
+        let found = check(&host(KEY, "port = 22\n"));
         assert_eq!(found, Findings { keys: 1, ..Findings::default() });
     }
 
@@ -103,17 +102,17 @@ mod tests {
             ("badline", &format!("{KEY}from=\"x\" {KEY}"), "", "authorized_keys:2: the option \"from\""),
             ("badconfig", KEY, "prot = 1\n", "config.toml: "),
         ] {
-            let found = check(&host(name, authorized, config));
+            let found = check(&host(authorized, config));
             assert!(found.errors.iter().any(|error| error.contains(expected)), "{name}: {found:?}");
         }
-        let root = host("badhostkey", KEY, "");
+        let root = host(KEY, "");
         std::fs::write(root.join(HOST_KEY), "garbage").unwrap();
         assert!(check(&root).errors[0].contains("OpenSSH's format"));
     }
 
     #[test]
     fn no_keys_can_be_allowed() {
-        let found = check(&host("allowed", "", "allow-no-keys = true\n"));
+        let found = check(&host("", "allow-no-keys = true\n"));
         assert_eq!((found.errors.len(), found.warnings.len()), (0, 1));
     }
 }

@@ -97,17 +97,12 @@ fn create(root: &Root) -> anyhow::Result<PublicKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root::tests::Fixture;
     use std::os::unix::fs::PermissionsExt;
-
-    fn fresh(name: &str) -> Root {
-        let directory = std::env::temp_dir().join(format!("vestibule-keys-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&directory);
-        Root::new(directory)
-    }
 
     #[test]
     fn made_once_then_kept() {
-        let root = fresh("kept");
+        let root = Fixture::new(&[]);
         let (first, made) = ensure(&root).unwrap();
         assert!(made);
         assert_eq!(ensure(&root).unwrap(), (first, false));
@@ -117,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_broken_key_is_an_error_and_is_not_replaced() {
-        let root = fresh("broken");
+        let root = Fixture::new(&[]);
         ensure(&root).unwrap();
         std::fs::write(root.join(HOST_KEY), "garbage").unwrap();
         assert!(format!("{:#}", ensure(&root).unwrap_err()).contains("can't be used"));
@@ -126,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_known_hosts_line() {
-        let root = fresh("line");
+        let root = Fixture::new(&[]);
         let (key, _) = ensure(&root).unwrap();
         let line = known_hosts_line("web1", 2222, &key).unwrap();
         assert!(line.starts_with("[web1]:2222 ssh-ed25519 AAAA") && line.split(' ').count() == 3, "{line}");

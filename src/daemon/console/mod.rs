@@ -144,30 +144,17 @@ fn active_consoles(root: &Root) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn fixture(name: &str, files: &[(&str, &[u8])]) -> Root {
-        let directory = std::env::temp_dir().join(format!("vestibule-console-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&directory);
-        for (path, content) in files {
-            let path = directory.join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        }
-        Root::new(directory)
-    }
+    use crate::root::tests::Fixture;
 
     #[tokio::test]
     async fn the_screen_in_front_is_shown_and_questions_for_the_serial_line() {
-        let root = fixture(
-            "both",
-            &[
-                ("sys/class/tty/console/active", b"tty0 ttyS0\n"),
-                ("sys/class/tty/tty0/active", b"tty2\n"),
-                ("dev/vcsa2", &[2, 4, 0, 0]),
-                ("dev/vcs2", b"ab  cd  "),
-            ],
-        );
-        let mut peek = Console::new(root).peek(false, || "asked: root\n".to_owned());
+        let root = Fixture::new(&[
+            ("sys/class/tty/console/active", b"tty0 ttyS0\n"),
+            ("sys/class/tty/tty0/active", b"tty2\n"),
+            ("dev/vcsa2", &[2, 4, 0, 0]),
+            ("dev/vcs2", b"ab  cd  "),
+        ]);
+        let mut peek = Console::new(root.clone()).peek(false, || "asked: root\n".to_owned());
         let text = peek.recv().await.unwrap();
         assert!(text.starts_with("── tty2 ──\nab\ncd\n"), "{text}");
         assert!(text.ends_with("── ttyS0 (can't be read back: kernel log and questions) ──\nasked: root\n"), "{text}");
@@ -176,10 +163,11 @@ mod tests {
 
     #[tokio::test]
     async fn following_shows_only_changes() {
-        let root = fixture(
-            "follow",
-            &[("sys/class/tty/console/active", b"tty1\n"), ("dev/vcsa1", &[1, 2, 0, 0]), ("dev/vcs1", b"a ")],
-        );
+        let root = Fixture::new(&[
+            ("sys/class/tty/console/active", b"tty1\n"),
+            ("dev/vcsa1", &[1, 2, 0, 0]),
+            ("dev/vcs1", b"a "),
+        ]);
         let mut peek = Console::new(root.clone()).peek(true, String::new);
         assert_eq!(peek.recv().await.unwrap(), "── tty1 ──\na\n");
         std::fs::write(root.join("/dev/vcs1"), "b ").unwrap();
