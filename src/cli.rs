@@ -1,7 +1,7 @@
 //! Arguments, the names that the binary answers to, and the local side of the commands that also work over SSH.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{self, SetArg, Termios};
+use nix::unistd::Pid;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
@@ -92,17 +94,28 @@ fn with_applet(mut arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 }
 
 fn stop(root: &Root) -> anyhow::Result<()> {
-    if !root.join(SOCKET).exists() {
-        return Ok(()); // not running: what was asked for is so
-    }
+    let path = root.join(SOCKET);
     block_on(async {
-        let client = connect(root).await?;
+        let stream = match UnixStream::connect(&path).await {
+            Ok(stream) => stream,
+            // Not running, which is what was asked for; a daemon that was killed may have left its socket.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return daemon::remove_socket(&path),
+            Err(error) => return Err(error).with_context(|| format!("connecting to {}", path.display())),
+        };
+        let daemon = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
+        let client = Client::start(stream);
         let mut events = client.request(Request::Stop);
         let gone = async { while events.next().await.is_ok() {} };
-        match tokio::time::timeout(STOP_DEADLINE, gone).await {
-            Ok(()) => Ok(()),
-            Err(_) => bail!("the daemon did not end within {} s", STOP_DEADLINE.as_secs()),
+        if tokio::time::timeout(STOP_DEADLINE, gone).await.is_ok() {
+            return Ok(());
         }
+        // Better a daemon that could not undo everything than one that lives on in the real system.
+        if let Some(pid) = daemon {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).context("killing the daemon")?;
+            daemon::remove_socket(&path)?;
+        }
+        bail!("the daemon did not end within {} s and was killed; addresses may be left", STOP_DEADLINE.as_secs())
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::frame;
 use super::message::{Event, Request};
@@ -39,6 +39,8 @@ pub struct Events {
     number: u32,
     events: mpsc::Receiver<Event>,
     client: Client,
+    /// The daemon has said its last word on it.
+    ended: bool,
 }
 
 impl Client {
@@ -58,10 +60,11 @@ impl Client {
         tokio::spawn(async move {
             while let Ok(Some((number, event))) = frame::read::<(u32, Event)>(&mut reader).await {
                 let mut streams = to_streams.lock().expect("no panic while held");
-                if let Some(stream) = streams.get(&number)
-                    && stream.try_send(event).is_err()
-                {
-                    streams.remove(&number);
+                let Some(stream) = streams.get(&number) else { continue };
+                match stream.try_send(event) {
+                    // A tail of the log that nobody reads may have gaps. Anything else that is lost ends the stream.
+                    Ok(()) | Err(TrySendError::Full(Event::Log(_))) => {}
+                    Err(_) => drop(streams.remove(&number)),
                 }
             }
             to_streams.lock().expect("no panic while held").clear();
@@ -80,7 +83,7 @@ impl Client {
         if self.requests.send((number, request)).is_err() {
             self.streams.lock().expect("no panic while held").remove(&number);
         }
-        Events { number, events, client: self.clone() }
+        Events { number, events, client: self.clone(), ended: false }
     }
 
     /// For requests that are only granted or refused.
@@ -95,14 +98,16 @@ impl Client {
 
 impl Events {
     pub async fn next(&mut self) -> Result<Event, Gone> {
-        self.events.recv().await.ok_or(Gone)
+        let event = self.events.recv().await.ok_or(Gone)?;
+        self.ended = matches!(event, Event::Done | Event::Refused(_));
+        Ok(event)
     }
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
-        let open = self.client.streams.lock().expect("no panic while held").remove(&self.number).is_some();
-        if open {
+        self.client.streams.lock().expect("no panic while held").remove(&self.number);
+        if !self.ended {
             // A closed queue means that the daemon is gone, and the request with it.
             let _ = self.client.requests.send((self.number, Request::Cancel));
         }

@@ -75,9 +75,9 @@ pub async fn serve(stream: UnixStream, access: Access, house: Arc<dyn House>) ->
         open.retain(|_, task: &mut tokio::task::AbortHandle| !task.is_finished());
         while tasks.try_join_next().is_some() {}
         let verdict = match gate.check(&request) {
-            Ok(()) if open.len() < MAX_OPEN => Ok(()),
-            Ok(()) => Err(format!("more than {MAX_OPEN} requests at once")),
-            Err(reason) => Err(reason),
+            Ok(()) if tasks.len() > MAX_OPEN => Err(format!("more than {MAX_OPEN} requests at once")),
+            Ok(()) if open.contains_key(&number) => Err(format!("request {number} is still open")),
+            verdict => verdict,
         };
         match verdict {
             Err(reason) => drop(events.send((number, Event::Refused(reason))).await),

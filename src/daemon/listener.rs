@@ -3,23 +3,22 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::control::message::Setup;
 use crate::control::server::{self, Access, House, Report, SessionAccess};
 
-/// Connections that have not logged in: each is a process of about 3 MiB. Beyond this, new ones are turned away.
+/// Connections that have not logged in: each is a process of about 3 MiB. One more, and the oldest of the source that
+/// has most of them makes room: so a few silent peers keep nobody out, and a flood from one address only itself.
 const MAX_UNAUTHENTICATED: usize = 16;
-/// Of these, from one address (or one IPv6 /64), so that one peer can't take all.
-const MAX_UNAUTHENTICATED_PER_SOURCE: usize = 6;
 /// All connections. More people than this never unlock one machine.
 const MAX_CONNECTIONS: usize = 48;
 /// Unacknowledged data for this long means that the peer is gone (tcp(7), TCP_USER_TIMEOUT), in milliseconds.
@@ -28,8 +27,15 @@ const USER_TIMEOUT_MS: u32 = 60_000;
 const GOODBYE: Duration = Duration::from_secs(4);
 /// A port that is taken may become free; a full descriptor table too.
 const RETRY: Duration = Duration::from_secs(2);
-/// One log line about turned-away connections in this time.
-const QUIET: Duration = Duration::from_secs(10);
+/// Connections that the kernel holds until we accept them.
+const BACKLOG: u32 = 64;
+/// A session ends itself when nobody logs in in time; one that doesn't is ended this much later.
+const LOGIN_GRACE: Duration = Duration::from_secs(5);
+/// Log lines that strangers can cause: so many in so much time. A console must stay readable, and a serial one is slow.
+const STRANGERS_LINES: u32 = 6;
+const STRANGERS_TIME: Duration = Duration::from_secs(10);
+/// Longest line that a stranger's words are part of.
+const STRANGERS_LENGTH: usize = 200;
 
 /// What a listener needs to know. The setup is the same for every session but for the peer.
 pub struct Listener {
@@ -59,7 +65,6 @@ impl Listener {
 
     async fn accept(&self, census: &Census, sessions: &mut JoinSet<()>) {
         let listener = bind(self.port).await;
-        let mut turned_away = Quiet::default();
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -71,12 +76,12 @@ impl Listener {
             };
             while sessions.try_join_next().is_some() {}
             let Some(place) = census.enter(peer.ip()) else {
-                turned_away.warn(|| format!("too many SSH connections, turned away {}", peer.ip()));
+                census.warn(|| format!("{MAX_CONNECTIONS} SSH connections are open, turned away {}", peer.ip()));
                 continue; // dropping the stream closes it
             };
             match self.start(stream, peer) {
                 Ok(session) => drop(sessions.spawn(session.run(place, self.house.clone(), self.stopping.clone()))),
-                Err(error) => log::error!("an SSH session for {peer} could not be started: {error}"),
+                Err(error) => census.warn(|| format!("an SSH session for {peer} could not be started: {error}")),
             }
         }
     }
@@ -105,9 +110,7 @@ impl Listener {
 async fn bind(port: u16) -> TcpListener {
     let mut told = false;
     loop {
-        let any = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
-        let addresses = any.map(|address| SocketAddr::new(address, port));
-        match TcpListener::bind(&addresses[..]).await {
+        match bind_now(port) {
             Ok(listener) => {
                 log::info!("listening for SSH on port {port}");
                 return listener;
@@ -122,6 +125,19 @@ async fn bind(port: u16) -> TcpListener {
     }
 }
 
+fn bind_now(port: u16) -> std::io::Result<TcpListener> {
+    let (socket, address) = match TcpSocket::new_v6() {
+        Ok(socket) => {
+            setsockopt(&socket, sockopt::Ipv6V6Only, &false)?; // whatever net.ipv6.bindv6only says
+            (socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        }
+        Err(_) => (TcpSocket::new_v4()?, IpAddr::V4(Ipv4Addr::UNSPECIFIED)), // no IPv6 in this kernel
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::new(address, port))?;
+    socket.listen(BACKLOG)
+}
+
 struct Session {
     child: Child,
     control: UnixStream,
@@ -132,39 +148,37 @@ struct Session {
 impl Session {
     async fn run(mut self, mut place: Place, house: Arc<dyn House>, mut stopping: watch::Receiver<bool>) {
         let (reports, mut reported) = mpsc::channel(16);
+        let too_late = Instant::now() + Duration::from_secs(self.setup.login_seconds) + LOGIN_GRACE;
         let access = Access::Session(SessionAccess { setup: self.setup, reports });
         let mut serving = std::pin::pin!(server::serve(self.control, access, house));
-        let mut authenticated = false;
+        let address = self.address;
         loop {
             tokio::select! {
+                biased;
+                Some(report) = reported.recv() => place.take(report, address),
                 served = &mut serving => {
                     if let Err(error) = served {
-                        log::warn!("the SSH session of {} broke the control protocol: {error}", self.address);
+                        log::warn!("the SSH session of {address} broke the control protocol: {error}");
                     }
                     break;
                 }
-                Some(report) = reported.recv() => match report {
-                    Report::LoggedIn(login) => {
-                        authenticated = true;
-                        place.authenticated();
-                        log::info!("{} logged in from {} with {}", login.role.name(), self.address, login.key);
-                    }
-                    Report::LoginFailed { user, reason } => {
-                        log::warn!("login as {user:?} from {} refused: {reason}", self.address);
-                    }
-                },
-                _ = stopping.wait_for(|stopping| *stopping), if !authenticated => break,
+                () = place.evicted(), if place.waits() => break,
+                () = sleep_until(too_late), if place.waits() => break,
+                _ = stopping.wait_for(|stopping| *stopping), if place.waits() => break,
             }
         }
-        // The process has closed its control socket, or has no business any more. Its relays are its own group.
+        while let Ok(report) = reported.try_recv() {
+            place.take(report, address); // a session that logged in and ended at once
+        }
+        // The process has closed its control socket, or has no business any more.
         if let Err(error) = self.child.start_kill() {
-            log::debug!("the session of {} had ended: {error}", self.address);
+            log::debug!("the session of {address} had ended: {error}");
         }
         if let Err(error) = self.child.wait().await {
-            log::warn!("waiting for the SSH session of {}: {error}", self.address);
+            log::warn!("waiting for the SSH session of {address}: {error}");
         }
-        if authenticated {
-            log::info!("the SSH session of {} has ended", self.address);
+        if !place.waits() {
+            log::info!("the SSH session of {address} has ended");
         }
     }
 }
@@ -176,56 +190,99 @@ struct Census(Arc<Mutex<Counts>>);
 #[derive(Default)]
 struct Counts {
     all: usize,
-    unauthenticated: HashMap<IpAddr, usize>,
+    /// Those that have not logged in, oldest first.
+    waiting: Vec<Waiting>,
+    quiet: Quiet,
+}
+
+struct Waiting {
+    source: IpAddr,
+    evict: Arc<Notify>,
 }
 
 /// One connection's place in the census; given back on drop.
 struct Place {
     census: Census,
-    source: IpAddr,
-    authenticated: bool,
+    /// Names it among those that wait, and tells it to go.
+    evict: Arc<Notify>,
+    waits: bool,
 }
 
 impl Census {
     fn enter(&self, peer: IpAddr) -> Option<Place> {
-        let source = source(peer);
-        let mut counts = self.0.lock().expect("no panic while held");
-        let waiting: usize = counts.unauthenticated.values().sum();
-        let of_this = counts.unauthenticated.get(&source).copied().unwrap_or(0);
-        let full = counts.all >= MAX_CONNECTIONS || waiting >= MAX_UNAUTHENTICATED;
-        if full || of_this >= MAX_UNAUTHENTICATED_PER_SOURCE {
+        let mut counts = self.lock();
+        if counts.all >= MAX_CONNECTIONS {
             return None;
         }
         counts.all += 1;
-        *counts.unauthenticated.entry(source).or_default() += 1;
-        Some(Place { census: self.clone(), source, authenticated: false })
+        if counts.waiting.len() >= MAX_UNAUTHENTICATED {
+            counts.evict_one();
+        }
+        let evict = Arc::new(Notify::new());
+        counts.waiting.push(Waiting { source: source(peer), evict: evict.clone() });
+        Some(Place { census: self.clone(), evict, waits: true })
+    }
+
+    /// A warning that strangers can cause as often as they like.
+    fn warn(&self, text: impl FnOnce() -> String) {
+        if let Some(skipped) = self.lock().quiet.may_speak(Instant::now()) {
+            let mut text = text();
+            text.truncate(text.floor_char_boundary(STRANGERS_LENGTH));
+            let more = if skipped > 0 { format!(" ({skipped} lines like it were left out)") } else { String::new() };
+            log::warn!("{text}{more}");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().expect("no panic while held")
+    }
+}
+
+impl Counts {
+    fn evict_one(&mut self) {
+        let mut of_source = HashMap::<IpAddr, usize>::new();
+        for waiting in &self.waiting {
+            *of_source.entry(waiting.source).or_default() += 1;
+        }
+        let most = of_source.values().max().copied().unwrap_or(0);
+        if let Some(oldest) = self.waiting.iter().position(|waiting| of_source[&waiting.source] == most) {
+            self.waiting.remove(oldest).evict.notify_one();
+        }
     }
 }
 
 impl Place {
-    fn authenticated(&mut self) {
-        if !std::mem::replace(&mut self.authenticated, true) {
-            self.no_longer_waiting();
+    fn take(&mut self, report: Report, address: IpAddr) {
+        match report {
+            Report::LoggedIn(login) => {
+                self.waits = false;
+                self.no_longer_waiting();
+                log::info!("{} logged in from {address} with {}", login.role.name(), login.key);
+            }
+            Report::LoginFailed { user, reason } => {
+                self.census.warn(|| format!("login from {address} refused: {reason}, as {user:?}"));
+            }
         }
     }
 
+    /// Whether nobody has logged in yet.
+    fn waits(&self) -> bool {
+        self.waits
+    }
+
+    async fn evicted(&self) {
+        self.evict.notified().await;
+    }
+
     fn no_longer_waiting(&self) {
-        let mut counts = self.census.0.lock().expect("no panic while held");
-        if let Some(count) = counts.unauthenticated.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                counts.unauthenticated.remove(&self.source);
-            }
-        }
+        self.census.lock().waiting.retain(|waiting| !Arc::ptr_eq(&waiting.evict, &self.evict));
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if !self.authenticated {
-            self.no_longer_waiting();
-        }
-        self.census.0.lock().expect("no panic while held").all -= 1;
+        self.no_longer_waiting();
+        self.census.lock().all -= 1;
     }
 }
 
@@ -242,42 +299,65 @@ fn source(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// A warning that can come often and is logged seldom.
+/// So many lines in so much time.
 #[derive(Default)]
 struct Quiet {
-    last: Option<Instant>,
+    since: Option<Instant>,
+    spoken: u32,
     skipped: u32,
 }
 
 impl Quiet {
-    fn warn(&mut self, text: impl FnOnce() -> String) {
-        if self.last.is_some_and(|last| last.elapsed() < QUIET) {
-            self.skipped += 1;
-            return;
+    /// How many were left out since the last line, if a line may be written now.
+    fn may_speak(&mut self, now: Instant) -> Option<u32> {
+        if self.since.is_none_or(|since| now.duration_since(since) >= STRANGERS_TIME) {
+            (self.since, self.spoken) = (Some(now), 0);
         }
-        let more = if self.skipped > 0 { format!(" ({} more before)", self.skipped) } else { String::new() };
-        log::warn!("{}{more}", text());
-        *self = Self { last: Some(Instant::now()), skipped: 0 };
+        if self.spoken >= STRANGERS_LINES {
+            self.skipped += 1;
+            return None;
+        }
+        self.spoken += 1;
+        Some(std::mem::take(&mut self.skipped))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::role::Role;
+    use crate::control::message::Login;
+    use futures::FutureExt;
+
+    fn from(n: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, n])
+    }
+
+    fn evicted(place: &Place) -> bool {
+        place.evicted().now_or_never().is_some()
+    }
 
     #[test]
-    fn limits_per_source_and_in_all() {
+    fn a_flood_makes_room_at_its_own_cost() {
         let census = Census::default();
-        let from = |n: u8| IpAddr::from([192, 0, 2, n]);
-        let mut one: Vec<_> = (0..MAX_UNAUTHENTICATED_PER_SOURCE).map(|_| census.enter(from(1)).unwrap()).collect();
-        assert!(census.enter(from(1)).is_none(), "the source's share is used up");
-        assert!(census.enter("::ffff:192.0.2.1".parse().unwrap()).is_none(), "also by way of IPv6");
-        one[0].authenticated();
-        let again = census.enter(from(1)).expect("a login gives its place back");
-        let others: Vec<_> = (2..).map_while(|n| census.enter(from(n))).collect();
-        assert_eq!(others.len(), MAX_UNAUTHENTICATED - MAX_UNAUTHENTICATED_PER_SOURCE);
-        drop((one, again));
-        assert!(census.enter(from(1)).is_some());
+        let owner = census.enter(from(1)).unwrap();
+        let flood: Vec<_> = (0..MAX_UNAUTHENTICATED + 5).map(|_| census.enter(from(9)).unwrap()).collect();
+        assert!(!evicted(&owner), "the owner came first and stays");
+        let gone = flood.iter().filter(|place| evicted(place)).count();
+        assert_eq!(gone, 6, "the oldest of the flood went");
+        assert!(!evicted(flood.last().unwrap()));
+    }
+
+    #[test]
+    fn logins_give_their_place_back_and_all_are_limited() {
+        let census = Census::default();
+        let mut places: Vec<_> = (0..MAX_CONNECTIONS).map(|_| census.enter(from(1)).unwrap()).collect();
+        assert!(census.enter(from(2)).is_none(), "more than all");
+        let (login, last) = (Login { role: Role::Peek, key: String::new() }, places.len() - 1);
+        places[last].take(Report::LoggedIn(login), from(1));
+        assert_eq!(census.lock().waiting.len(), MAX_UNAUTHENTICATED - 1);
+        places.clear();
+        assert!(census.enter(from(2)).is_some() && census.lock().all == 0 && census.lock().waiting.is_empty());
     }
 
     #[test]
@@ -286,5 +366,14 @@ mod tests {
         let b: IpAddr = "2001:db8:1:2:ffff::9".parse().unwrap();
         let c: IpAddr = "2001:db8:1:3::4".parse().unwrap();
         assert!(source(a) == source(b) && source(a) != source(c));
+        assert_eq!(source("::ffff:192.0.2.1".parse().unwrap()), from(1));
+    }
+
+    #[test]
+    fn strangers_cannot_fill_the_log() {
+        let (mut quiet, now) = (Quiet::default(), Instant::now());
+        let spoken = (0..100).filter(|_| quiet.may_speak(now).is_some()).count();
+        assert_eq!(spoken as u32, STRANGERS_LINES);
+        assert_eq!(quiet.may_speak(now + STRANGERS_TIME), Some(100 - STRANGERS_LINES), "and it says how many");
     }
 }

@@ -1,16 +1,16 @@
 //! The long-lived process: builds the parts, starts them, orders the stop.
 
 pub mod console;
+pub mod descriptors;
 pub mod lifecycle;
 pub mod listener;
 pub mod net;
 pub mod power;
 pub mod prompt;
-pub mod readable;
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,9 @@ pub fn main(root: Root) -> anyhow::Result<()> {
     kmsg::start(&root);
     for refused in hardening::keep_memory_private() {
         log::warn!("ignoring: {refused}");
+    }
+    if let Err(error) = descriptors::keep_from_children() {
+        log::warn!("ignoring: inherited descriptors can't be kept from sessions: {error}");
     }
     let config = Config::load(&root);
     if config.disabled {
@@ -188,7 +191,7 @@ async fn observe(
 ) {
     let mut view = broker.view();
     let (_none, no_links) = watch::channel(Arc::from([]));
-    let mut links = links.unwrap_or(no_links);
+    let mut links = links.unwrap_or_else(|| no_links.clone());
     loop {
         let seen = view.borrow_and_update().clone();
         let stop = *stopping.borrow_and_update();
@@ -200,13 +203,13 @@ async fn observe(
         now.network = links.borrow_and_update().to_vec();
         now.problems.clone_from(&problems);
         status.send_replace(Arc::new(now));
-        let closed = tokio::select! {
-            changed = view.changed() => changed.is_err(),
-            changed = links.changed() => changed.is_err(),
-            changed = stopping.changed() => changed.is_err(),
-        };
-        if closed {
-            return; // the daemon is ending
+        tokio::select! {
+            changed = links.changed() => if changed.is_err() {
+                links = no_links.clone(); // no network to be had; everything else goes on
+            },
+            Ok(()) = view.changed() => {}
+            Ok(()) = stopping.changed() => {}
+            else => return, // the daemon is ending
         }
     }
 }
@@ -267,15 +270,18 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            log::warn!("removing {}: {error}", self.path.display());
-        }
-        if let Some(directory) = self.path.parent()
-            && let Err(error) = std::fs::remove_dir(directory)
-        {
-            log::warn!("removing {}: {error}", directory.display());
+        if let Err(error) = remove_socket(&self.path) {
+            log::warn!("{error:#}");
         }
     }
+}
+
+/// Removes the control socket and its directory, which hold nothing else.
+pub fn remove_socket(path: &Path) -> anyhow::Result<()> {
+    let directory = path.parent().expect("the path has a directory");
+    let removed = std::fs::remove_file(path).with_context(|| format!("removing {}", path.display()));
+    std::fs::remove_dir(directory).with_context(|| format!("removing {}", directory.display()))?;
+    removed
 }
 
 async fn serve_locally(control: ControlSocket, house: Arc<Rooms>) {

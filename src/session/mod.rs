@@ -136,9 +136,10 @@ async fn stay(
 /// Until the daemon says that the real system takes over, or is gone.
 async fn hand_over(client: &Client) {
     let mut watch = client.request(Request::Watch { log: false });
-    while let Ok(event) = watch.next().await {
-        if matches!(event, Event::Status(status) if status.phase == Phase::HandOver) {
-            return;
+    loop {
+        match watch.next().await {
+            Ok(Event::Status(status)) if status.phase != Phase::HandOver => {}
+            _ => return,
         }
     }
 }

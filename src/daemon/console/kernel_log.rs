@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use tokio::io::unix::AsyncFd;
 
-use crate::daemon::readable;
+use crate::daemon::descriptors;
 use crate::root::Root;
 
 /// One record is at most this long (`PRINTKRB_RECORD_MAX`, 1 KiB, with its prefix and dictionary 8 KiB).
@@ -24,7 +24,7 @@ impl KernelLog {
     pub fn open(root: &Root) -> io::Result<Self> {
         let flags = nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC;
         let device = OpenOptions::new().read(true).custom_flags(flags).open(root.join("/dev/kmsg"))?;
-        Ok(Self { device: readable::watch(device.into())? })
+        Ok(Self { device: descriptors::watch(device.into())? })
     }
 
     /// Everything that is there now.

@@ -12,7 +12,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
 
 use super::ask_file;
-use crate::daemon::readable;
+use crate::daemon::descriptors;
 
 /// A directory that is watched.
 pub struct AskDirectory {
@@ -34,7 +34,7 @@ impl AskDirectory {
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
         inotify.add_watch(path, events)?;
-        Ok(Some(Self { path: path.to_owned(), inotify: readable::watch(inotify.into())? }))
+        Ok(Some(Self { path: path.to_owned(), inotify: descriptors::watch(inotify.into())? }))
     }
 
     /// Returns after something happened in it. What, doesn't matter: it is read as a whole.

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal};
 use tokio::io::unix::AsyncFd;
 
-use crate::daemon::readable;
+use crate::daemon::descriptors;
 use crate::root::Root;
 
 /// Longest `cmdline` or `environ` that is read, in bytes.
@@ -29,7 +29,7 @@ impl Process {
     pub fn open(pid: i32) -> io::Result<Option<Self>> {
         let Some(number) = Pid::from_raw(pid).filter(|_| pid > 0) else { return Ok(None) };
         match rustix::process::pidfd_open(number, PidfdFlags::empty()) {
-            Ok(fd) => Ok(Some(Self { pid, fd: readable::watch(fd)? })),
+            Ok(fd) => Ok(Some(Self { pid, fd: descriptors::watch(fd)? })),
             // EINVAL: the number of a thread that leads no process
             Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
             Err(error) => Err(error.into()),
