@@ -200,9 +200,38 @@ fn hand_over_tells_sessions_and_leaves_nothing() {
     let started = Instant::now();
     assert_eq!(machine.stop(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(5), "the boot waited {:?}", started.elapsed());
-    screen.until("The boot continues; goodbye.");
-    assert_eq!(ssh.wait().unwrap().code(), Some(0));
+    screen.until("without having seen everything unlocked; goodbye.");
+    assert_eq!(ssh.wait().unwrap().code(), Some(4), "a machine that is switched off has not been unlocked");
     assert!(!machine.root.join("run/vestibule").exists());
+}
+
+#[test]
+fn a_fast_hand_over_does_not_spoil_the_verdict() {
+    let mut machine = Machine::started("fast");
+    machine.wait_for_ssh();
+    let _asker = machine.ask("root", "pw");
+    let mut ssh =
+        machine.ssh_command("unlock", &["unlock"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    ssh.stdin.take().unwrap().write_all(b"pw").unwrap();
+    machine.wait_for("the volume", || machine.log().contains("root: unlocked"));
+    let started = Instant::now();
+    assert_eq!(machine.stop(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(2), "the boot waited {:?}", started.elapsed());
+    let output = ssh.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "root (/dev/disk-root): unlocked\n".to_owned()));
+}
+
+#[test]
+fn a_passphrase_piped_into_the_screen_gets_its_verdict() {
+    let machine = Machine::started("piped");
+    machine.wait_for_ssh();
+    let asker = machine.ask("root", "pw");
+    machine.wait_for("the question", || machine.status()["phase"] == "asking");
+    let wrong = machine.ssh("unlock", &["-tt", "--"], b"no\n");
+    assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
+    let right = machine.ssh("unlock", &["-tt", "--"], b"pw\n");
+    assert_eq!(right.status.code(), Some(0), "{right:?}");
+    assert_eq!(asker.answers().len(), 2);
 }
 
 #[test]
@@ -235,7 +264,7 @@ fn a_silent_peer_is_disconnected() {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("the server closes it");
-    assert!(rest.starts_with(b"SSH-2.0-vestibule"));
+    assert!(rest.starts_with(b"SSH-2.0-vestibule"), "{:?}", text(&rest));
 }
 
 #[test]

@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn what_each_role_may_do() {
-        let submit = || Request::Submit(Submit { volumes: vec![], secret: Secret::new(vec![]), wait_ms: 0 });
+        let submit =
+            || Request::Submit(Submit { volumes: vec![], kind: None, secret: Secret::new(vec![]), wait_ms: 0 });
         let table = [
             (Request::Status, [true, true, true]),
             (Request::Peek { follow: true }, [true, true, true]),

@@ -140,6 +140,9 @@ pub struct Login {
 pub struct Submit {
     /// Volumes by name or device; empty for every passphrase question.
     pub volumes: Vec<String>,
+    /// What the secret is, where the client knows; a PIN is never given to a passphrase question, nor the other way
+    /// round.
+    pub kind: Option<Kind>,
     pub secret: Secret,
     /// How long to wait for a first question, in milliseconds.
     pub wait_ms: u64,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use russh::server::{Config, RunningSession, run_stream};
-use russh::{MethodKind, MethodSet};
+use russh::{MethodKind, MethodSet, SshId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -94,6 +94,8 @@ async fn receive_setup(control: &mut UnixStream) -> anyhow::Result<Setup> {
 fn server_config(setup: &Setup) -> anyhow::Result<Config> {
     let key = russh::keys::PrivateKey::from_openssh(setup.host_key.expose()).context("reading the host key")?;
     Ok(Config {
+        // Scripts tell the initramfs from the real system by this name.
+        server_id: SshId::Standard(concat!("SSH-2.0-vestibule_", env!("CARGO_PKG_VERSION")).into()),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         auth_rejection_time: REJECTION,
         auth_rejection_time_initial: Some(Duration::ZERO),

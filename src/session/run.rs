@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::command::{Command, Unlock};
-use super::screen::{Action, Screen};
+use super::screen::{Action, Aim, Screen};
 use super::text::{self, exit};
-use crate::control::client::{Client, Events};
-use crate::control::message::{Event, Outcome, Phase, Power, Request, Submit};
+use crate::control::client::{Client, Events, Gone};
+use crate::control::message::{Event, Kind, Outcome, Phase, Power, Request, Status, Submit};
 use crate::secret::{MAX_LEN, Secret};
 
 /// How long a passphrase may take to come in from a pipe. Somebody may be typing it at the other end.
@@ -84,7 +84,7 @@ async fn unlock(options: Unlock, client: &Client, io: &mut Io) -> u8 {
             return exit::USAGE;
         }
     };
-    let submit = Submit { volumes: options.volumes, secret, wait_ms: u64::from(options.wait) * 1000 };
+    let submit = Submit { volumes: options.volumes, kind: None, secret, wait_ms: u64::from(options.wait) * 1000 };
     let mut events = client.request(Request::Submit(submit));
     let mut outcomes: Vec<Outcome> = Vec::new();
     loop {
@@ -100,11 +100,9 @@ async fn unlock(options: Unlock, client: &Client, io: &mut Io) -> u8 {
                 return exit::NOT_PERMITTED;
             }
             Ok(_) => {}
-            // The daemon ends at hand-over: what was observed before stands.
-            Err(_) if !outcomes.is_empty() => break,
             Err(gone) => {
-                io.err(format!("{gone} before there was a verdict")).await;
-                return exit::NO_VERDICT;
+                io.err(format!("{gone} before every verdict was there")).await;
+                return not_unlocked(&outcomes);
             }
         }
     }
@@ -217,64 +215,75 @@ async fn power(power: Power, client: &Client, io: &Io) -> u8 {
 async fn screen(client: &Client, mut io: Io) -> u8 {
     let mut screen = Screen::new(io.terminal.unwrap_or(0));
     let mut watch = client.request(Request::Watch { log: true });
-    let mut task: Option<Events> = None;
-    let mut phase = Phase::Booting;
-    let mut last_outcomes = Vec::new();
+    let mut answer = Answer::default();
+    let mut side: Option<Events> = None; // a peek, a reboot
     let mut leave_at = None;
+    let (mut known, mut input_ended) = (false, false);
     let (farewell, status) = loop {
         if io.out(screen.take_output()).await.is_err() {
-            return exit::NO_VERDICT;
+            return not_unlocked(&answer.outcomes);
         }
         tokio::select! {
             event = watch.next() => match event {
                 Ok(Event::Status(status)) => {
-                    phase = status.phase;
-                    leave_at = (phase == Phase::Unlocked).then(|| Instant::now() + LINGER);
+                    leave_at = (status.phase == Phase::Unlocked).then(|| Instant::now() + LINGER);
+                    let ending = (status.phase == Phase::HandOver).then(|| hand_over(&status, &answer.outcomes));
                     screen.status(*status);
-                    if phase == Phase::HandOver {
-                        break ("The boot continues; goodbye.", exit::UNLOCKED);
+                    known = true;
+                    if let Some(ending) = ending {
+                        break ending;
                     }
                 }
                 Ok(Event::Log(lines)) => screen.log(&lines),
                 Ok(_) => {}
-                Err(_) if phase == Phase::Unlocked => break ("All unlocked, the boot continues; goodbye.", exit::UNLOCKED),
-                Err(_) => break ("vestibule has gone away; goodbye.", exit::NO_VERDICT),
+                Err(_) => break ("vestibule has gone away; goodbye.", not_unlocked(&answer.outcomes)),
             },
-            event = next_of(&mut task) => match event {
+            event = next_of(&mut answer.events) => match event {
                 Ok(Event::Outcome(outcome)) => {
                     screen.outcome(&outcome);
-                    last_outcomes.push(outcome);
+                    answer.outcomes.push(outcome);
                 }
+                ended => {
+                    if let Ok(Event::Refused(reason)) = ended {
+                        screen.show(&format!("not permitted: {reason}"));
+                    }
+                    answer.events = None;
+                    screen.checked();
+                    if input_ended {
+                        break ("", text::exit_status(&answer.outcomes));
+                    }
+                }
+            },
+            event = next_of(&mut side) => match event {
                 Ok(Event::Text(text)) => screen.show(&text),
                 Ok(Event::Refused(reason)) => {
                     screen.show(&format!("not permitted: {reason}"));
-                    task = None;
-                    screen.checked();
+                    side = None;
                 }
-                Ok(_) | Err(_) => {
-                    task = None;
-                    screen.checked();
-                }
+                Ok(_) | Err(_) => side = None,
             },
-            input = io.input.recv() => match input {
+            // Not before it is known what is asked: keys may have come ahead (a pipe into ssh -tt).
+            input = io.input.recv(), if known && !input_ended => match input {
                 Some(Input::Columns(columns)) => screen.resize(columns),
                 Some(Input::Bytes(bytes)) => {
                     let bytes = zeroize::Zeroizing::new(bytes);
                     let mut quit = false;
                     for action in bytes.iter().filter_map(|byte| screen.key(*byte)).collect::<Vec<_>>() {
-                        if matches!(action, Action::Submit { .. }) {
-                            last_outcomes.clear();
-                        }
-                        match request_for(action) {
-                            Some(request) => task = Some(client.request(request)),
-                            None => quit = true,
+                        match action {
+                            Action::Submit { aim, secret } => answer = Answer::begin(client, aim, secret),
+                            Action::Peek => side = Some(client.request(Request::Peek { follow: false })),
+                            Action::Reboot => side = Some(client.request(Request::Power(Power::Reboot))),
+                            Action::PowerOff => side = Some(client.request(Request::Power(Power::Off))),
+                            Action::Quit => quit = true,
                         }
                     }
                     if quit {
-                        break ("Disconnecting; the machine still asks.", left_early(&last_outcomes));
+                        break ("Disconnecting.", answer.left_early());
                     }
                 }
-                None => break ("", left_early(&last_outcomes)),
+                // A passphrase from a pipe (ssh -tt): its verdict is still wanted.
+                None if answer.events.is_some() => input_ended = true,
+                None => break ("", answer.left_early()),
             },
             () = tokio::time::sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
                 break ("All unlocked, the boot continues; goodbye.", exit::UNLOCKED);
@@ -287,28 +296,49 @@ async fn screen(client: &Client, mut io: Io) -> u8 {
     status
 }
 
-async fn next_of(task: &mut Option<Events>) -> Result<Event, crate::control::client::Gone> {
-    match task {
+/// The last answer that was given on the screen.
+#[derive(Default)]
+struct Answer {
+    /// `Some` as long as verdicts are to come.
+    events: Option<Events>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Answer {
+    fn begin(client: &Client, aim: Aim, secret: Secret) -> Self {
+        let (volumes, kind) = match aim {
+            Aim::One(kind, name) => (vec![name], kind),
+            Aim::All | Aim::Nothing => (vec![], Kind::Passphrase),
+        };
+        let submit = Submit { volumes, kind: Some(kind), secret, wait_ms: 0 };
+        Self { events: Some(client.request(Request::Submit(submit))), outcomes: Vec::new() }
+    }
+
+    fn left_early(&self) -> u8 {
+        not_unlocked(&self.outcomes)
+    }
+}
+
+/// What to say, and which exit status, when the daemon ends. It does so at hand-over and when the machine is switched
+/// off; only what was observed tells them apart.
+fn hand_over(status: &Status, outcomes: &[Outcome]) -> (&'static str, u8) {
+    match status.questions.is_empty() && status.gave_up.is_empty() && !status.unlocked.is_empty() {
+        true => ("All unlocked, the boot continues; goodbye.", exit::UNLOCKED),
+        false => ("vestibule ends here, without having seen everything unlocked; goodbye.", not_unlocked(outcomes)),
+    }
+}
+
+async fn next_of(events: &mut Option<Events>) -> Result<Event, Gone> {
+    match events {
         Some(events) => events.next().await,
         None => std::future::pending().await,
     }
 }
 
-/// The request for an action; none for leaving.
-fn request_for(action: Action) -> Option<Request> {
-    match action {
-        Action::Submit { volumes, secret } => Some(Request::Submit(Submit { volumes, secret, wait_ms: 0 })),
-        Action::Peek => Some(Request::Peek { follow: false }),
-        Action::Reboot => Some(Request::Power(Power::Reboot)),
-        Action::PowerOff => Some(Request::Power(Power::Off)),
-        Action::Quit => None,
-    }
-}
-
-/// Leaving while something is still asked is never a success.
-fn left_early(outcomes: &[Outcome]) -> u8 {
+/// The exit status when the end of it was not seen: never success.
+fn not_unlocked(outcomes: &[Outcome]) -> u8 {
     match text::exit_status(outcomes) {
-        exit::UNLOCKED => exit::NO_VERDICT,
+        exit::UNLOCKED | exit::NOTHING_ASKED => exit::NO_VERDICT,
         status => status,
     }
 }

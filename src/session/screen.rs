@@ -14,11 +14,22 @@ const MIN_COLUMNS: usize = 20;
 
 /// What the screen wants done.
 pub enum Action {
-    Submit { volumes: Vec<String>, secret: Secret },
+    Submit { aim: Aim, secret: Secret },
     Peek,
     Reboot,
     PowerOff,
     Quit,
+}
+
+/// What the line being typed is for. It holds names and not places in a list, because questions come and go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Every passphrase question.
+    All,
+    /// One question, by volume, device, or where neither is known its text.
+    One(Kind, String),
+    /// Nothing can take an answer.
+    Nothing,
 }
 
 pub struct Screen {
@@ -26,8 +37,10 @@ pub struct Screen {
     status: Option<Status>,
     line: Line,
     mode: Mode,
-    /// Which question the line is for: all passphrase questions, or one of the list.
-    target: Option<usize>,
+    /// An answer is on its way; its verdicts will come.
+    checking: bool,
+    /// The question that was chosen by Tab.
+    chosen: Option<Aim>,
     /// Lines of the block that are on the screen now.
     drawn: usize,
     output: Vec<u8>,
@@ -36,7 +49,6 @@ pub struct Screen {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Entry,
-    Checking,
     Menu,
 }
 
@@ -47,7 +59,8 @@ impl Screen {
             status: None,
             line: Line::default(),
             mode: Mode::Entry,
-            target: None,
+            checking: false,
+            chosen: None,
             drawn: 0,
             output: Vec::new(),
         };
@@ -64,23 +77,37 @@ impl Screen {
 
     pub fn status(&mut self, status: Status) {
         self.erase_block();
+        let aim = self.aim();
         let before = self.status.replace(status);
         let now = self.status.as_ref().expect("just set");
         let newly_open: Vec<String> = now
             .unlocked
             .iter()
             .filter(|volume| before.as_ref().is_some_and(|before| !before.unlocked.contains(volume)))
-            .filter(|_| self.mode != Mode::Checking) // otherwise its verdict says so
+            .filter(|_| !self.checking) // otherwise its verdict says so
             .map(|volume| format!("{}: unlocked", text::printable(&volume.name)))
             .collect();
-        let asked = now.questions.len();
         for line in newly_open {
             self.print(&line);
         }
-        if self.target.is_some_and(|at| at >= asked) {
-            self.target = None;
+        if self.chosen.as_ref().is_some_and(|chosen| !self.questions().iter().any(|question| one(question) == *chosen))
+        {
+            self.chosen = None;
         }
+        self.keep_or_drop_line(&aim);
         self.draw_block();
+    }
+
+    /// What was typed for one thing is never used for another: a PIN is no passphrase, and a chosen volume no other.
+    fn keep_or_drop_line(&mut self, before: &Aim) {
+        let (pin, chosen) =
+            (|aim: &Aim| matches!(aim, Aim::One(Kind::Pin, _)), |aim: &Aim| matches!(aim, Aim::One(..)));
+        let now = self.aim();
+        let other = *before != now && (pin(before) || pin(&now) || (chosen(before) && chosen(&now)));
+        if other && !self.line.is_empty() {
+            self.line.clear();
+            self.print("The question has changed; what you typed was dropped.");
+        }
     }
 
     pub fn log(&mut self, lines: &[String]) {
@@ -106,7 +133,7 @@ impl Screen {
     /// Every verdict of the last passphrase is in.
     pub fn checked(&mut self) {
         self.erase_block();
-        self.mode = Mode::Entry;
+        self.checking = false;
         self.draw_block();
     }
 
@@ -156,19 +183,22 @@ impl Screen {
         if self.line.is_empty() {
             return None;
         }
-        let Some(volumes) = self.targets() else {
-            self.line.clear();
-            self.show("Nothing is asking; what you typed was not used.");
-            return None;
-        };
-        if self.mode == Mode::Checking {
+        if self.checking {
             self.line.clear();
             self.show("Still checking; what you typed was not used.");
             return None;
         }
+        let aim = self.aim();
+        if aim == Aim::Nothing {
+            self.line.clear();
+            self.show("Nothing is asking; what you typed was not used.");
+            return None;
+        }
         let secret = self.line.take();
-        self.switch(Mode::Checking);
-        Some(Action::Submit { volumes, secret })
+        self.erase_block();
+        self.checking = true;
+        self.draw_block();
+        Some(Action::Submit { aim, secret })
     }
 
     fn menu_key(&mut self, byte: u8) -> Option<Action> {
@@ -194,32 +224,25 @@ impl Screen {
 
     fn next_target(&mut self) {
         self.erase_block();
-        let count = self.questions().len();
-        self.target = match self.target {
-            None if count > 1 => Some(0),
-            Some(at) if at + 1 < count => Some(at + 1),
-            _ => None,
+        let before = self.aim();
+        let all: Vec<Aim> = self.questions().iter().map(one).collect();
+        let next = match &self.chosen {
+            None => 0,
+            Some(chosen) => all.iter().position(|aim| aim == chosen).map_or(all.len(), |at| at + 1),
         };
+        self.chosen = if all.len() > 1 { all.into_iter().nth(next) } else { None };
+        self.keep_or_drop_line(&before);
         self.draw_block();
     }
 
-    /// The one question that is meant: chosen by Tab, or the only one. A PIN must be chosen or be alone (it is never
-    /// tried as a passphrase).
-    fn single(&self) -> Option<&Question> {
-        match (self.target, self.questions()) {
-            (Some(at), questions) => questions.get(at),
-            (None, [only]) => Some(only),
-            (None, _) => None,
+    /// A PIN must be chosen, or be the only question: it is never tried as a passphrase.
+    fn aim(&self) -> Aim {
+        match (&self.chosen, self.questions()) {
+            (Some(chosen), _) => chosen.clone(),
+            (None, [only]) => one(only),
+            (None, questions) if questions.iter().any(|question| question.kind == Kind::Passphrase) => Aim::All,
+            (None, _) => Aim::Nothing,
         }
-    }
-
-    /// Names for the answer: empty for all passphrase questions; `None` when nothing can take one.
-    fn targets(&self) -> Option<Vec<String>> {
-        if let Some(question) = self.single() {
-            let name = question.volume.clone().or_else(|| question.device.clone());
-            return Some(name.into_iter().collect());
-        }
-        self.questions().iter().any(|question| question.kind == Kind::Passphrase).then(Vec::new)
     }
 
     fn print(&mut self, line: &str) {
@@ -243,14 +266,13 @@ impl Screen {
         let mut lines = vec![format!("── {} ── {} ", text::printable(&status.host), text::phase(status.phase))];
         let fill = self.columns.saturating_sub(1 + lines[0].chars().count());
         lines[0].extend(std::iter::repeat_n('─', fill));
-        for (at, question) in status.questions.iter().enumerate() {
-            let mark = if self.target == Some(at) { '▸' } else { ' ' };
+        for question in &status.questions {
+            let mark = if self.chosen == Some(one(question)) { '▸' } else { ' ' };
             lines.push(format!("{mark} {}", text::question(question)));
         }
         lines.push(self.entry_line(status));
+        let lines: Vec<String> = lines.iter().flat_map(|line| wrap(line, self.columns - 1)).collect();
         self.drawn = lines.len();
-        let room = self.columns - 1;
-        let lines: Vec<String> = lines.iter().map(|line| line.chars().take(room).collect()).collect();
         self.output.extend(lines.join("\r\n").as_bytes());
     }
 
@@ -258,19 +280,33 @@ impl Screen {
         if self.mode == Mode::Menu {
             return "[Enter] back  [p] peek  [R] reboot  [O] power off  [q] disconnect ".to_owned();
         }
-        if self.mode == Mode::Checking || status.questions.iter().any(|question| question.stage == Stage::Checking) {
+        if self.checking
+            || (status.questions.iter().all(|question| question.stage == Stage::Checking)
+                && status.phase == Phase::Asking)
+        {
             return "checking… ".to_owned();
         }
-        match (self.single(), status.phase) {
-            (Some(question), _) => {
-                let name = question.volume.as_deref().map(|name| format!(" for {}", text::printable(name)));
-                format!("{}{}: ", capital(text::secret_name(question.kind)), name.unwrap_or_default())
+        match (self.aim(), status.phase) {
+            (Aim::One(kind, name), _) => {
+                format!("{} for {}: ", capital(text::secret_name(kind)), text::printable(&name))
             }
-            (None, _) if status.questions.len() > 1 => "Passphrase for all of these (Tab: for one): ".to_owned(),
-            (None, Phase::Unlocked | Phase::HandOver) => "All unlocked, the boot continues. ".to_owned(),
-            (None, _) => "Nothing to answer now; ^C for a menu. ".to_owned(),
+            (Aim::All, _) => "Passphrase for all of these (Tab: for one): ".to_owned(),
+            (Aim::Nothing, Phase::Unlocked | Phase::HandOver) => "All unlocked, the boot continues. ".to_owned(),
+            (Aim::Nothing, Phase::Asking) => "Tab chooses what to answer; ^C for a menu. ".to_owned(),
+            (Aim::Nothing, _) => "Nothing to answer now; ^C for a menu. ".to_owned(),
         }
     }
+}
+
+fn one(question: &Question) -> Aim {
+    let name = question.volume.as_ref().or(question.device.as_ref()).unwrap_or(&question.message);
+    Aim::One(question.kind, name.clone())
+}
+
+/// A line in pieces that fit; nothing of it is lost.
+fn wrap(line: &str, room: usize) -> Vec<String> {
+    let characters: Vec<char> = line.chars().collect();
+    characters.chunks(room).map(|piece| piece.iter().collect()).collect()
 }
 
 fn capital(word: &str) -> String {
@@ -278,82 +314,4 @@ fn capital(word: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::session::text::tests::{asked, with};
-
-    fn typed(screen: &mut Screen, keys: &[u8]) -> Option<Action> {
-        keys.iter().filter_map(|key| screen.key(*key)).last()
-    }
-
-    fn shown(screen: &mut Screen) -> String {
-        String::from_utf8(screen.take_output()).unwrap()
-    }
-
-    #[test]
-    fn a_passphrase_goes_out_and_is_never_shown() {
-        let mut screen = Screen::new(80);
-        screen.status(with(vec![asked("root")], Phase::Asking));
-        assert!(
-            shown(&mut screen).ends_with("root (/dev/vda2) wants a passphrase (3 tries left)\r\nPassphrase for root: ")
-        );
-        let Some(Action::Submit { volumes, secret }) = typed(&mut screen, b"hunterx\x7f2\r") else { panic!() };
-        assert_eq!((volumes, secret.expose()), (vec!["root".to_owned()], &b"hunter2"[..]));
-        let after = shown(&mut screen);
-        assert!(after.contains("checking…") && !after.contains("hunter"), "{after}");
-    }
-
-    #[test]
-    fn wrong_then_right() {
-        let mut screen = Screen::new(80);
-        screen.status(with(vec![asked("root")], Phase::Asking));
-        typed(&mut screen, b"x\r");
-        screen.outcome(&Outcome { question: asked("root"), verdict: Verdict::Wrong { tries_left: Some(2) } });
-        screen.checked();
-        let output = shown(&mut screen);
-        assert!(output.contains("root (/dev/vda2): wrong passphrase, 2 tries left\r\n"), "{output}");
-        assert!(output.ends_with("Passphrase for root: "), "{output}");
-    }
-
-    #[test]
-    fn nothing_is_submitted_when_nothing_asks() {
-        let mut screen = Screen::new(80);
-        assert!(typed(&mut screen, b"early\r").is_none());
-        screen.status(with(vec![], Phase::Booting));
-        assert!(typed(&mut screen, b"early\r").is_none());
-        screen.status(with(vec![asked("root")], Phase::Asking));
-        assert!(typed(&mut screen, b"\r").is_none(), "an empty line is no answer");
-    }
-
-    #[test]
-    fn a_pin_is_not_among_all_of_these() {
-        let pin = Question { kind: Kind::Pin, ..asked("token") };
-        let mut screen = Screen::new(80);
-        screen.status(with(vec![pin.clone(), Question { kind: Kind::Pin, ..asked("other") }], Phase::Asking));
-        assert!(typed(&mut screen, b"1234\r").is_none(), "two PINs: one must be chosen");
-        let Some(Action::Submit { volumes, .. }) = typed(&mut screen, b"\t1234\r") else { panic!() };
-        assert_eq!(volumes, ["token"]);
-    }
-
-    #[test]
-    fn the_menu_acts_only_on_its_own_keys() {
-        let mut screen = Screen::new(80);
-        screen.status(with(vec![asked("root")], Phase::Asking));
-        assert!(typed(&mut screen, b"half\x03r").is_none(), "a small r is no reboot");
-        assert!(matches!(typed(&mut screen, b"\x03R"), Some(Action::Reboot)));
-        assert!(matches!(typed(&mut screen, b"\x03q"), Some(Action::Quit)));
-        let Some(Action::Submit { secret, .. }) = typed(&mut screen, b"whole\r") else { panic!() };
-        assert_eq!(secret.expose(), b"whole", "what was typed before ^C is gone");
-    }
-
-    #[test]
-    fn log_lines_scroll_above_the_block() {
-        let mut screen = Screen::new(40);
-        screen.status(with(vec![asked("root")], Phase::Asking));
-        shown(&mut screen);
-        screen.log(&["[ 1.0] usb\x1b[2J".to_owned()]);
-        let output = shown(&mut screen);
-        assert!(output.starts_with("\r\x1b[2A\x1b[J[ 1.0] usb\u{fffd}[2J\r\n── web1"), "{output:?}");
-        assert!(output.split("\r\n").all(|line| line.chars().count() <= 50), "{output:?}");
-    }
-}
+mod tests;

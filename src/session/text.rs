@@ -84,7 +84,7 @@ pub fn phase(phase: Phase) -> &'static str {
         Phase::Asking => "waiting for an answer",
         Phase::Unlocked => "everything that was asked is unlocked",
         Phase::Failed => "the machine gave up asking",
-        Phase::HandOver => "the boot continues",
+        Phase::HandOver => "vestibule is going away",
     }
 }
 
