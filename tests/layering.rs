@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const RULES: &[(&[&str], &[&str], &str)] = &[
     (
         &["daemon/prompt/"],
-        &["russh", "crate::session", "config::role", "daemon::net", "rtnetlink", "control::server"],
+        &["russh", "crate::session", "config::role", "daemon::net", "netlink", "control::server"],
         "prompts know neither SSH nor roles nor the network",
     ),
     (
@@ -53,6 +53,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "daemon/net/dhcp/",
             "daemon/net/plan.rs",
             "daemon/net/owner.rs",
+            "daemon/net/rtmessage.rs",
             "daemon/prompt/ask_file.rs",
             "session/ssh/auth.rs",
             "session/ssh/authorized_keys.rs",

@@ -13,6 +13,7 @@ mod owner;
 mod packet;
 mod plan;
 mod port;
+mod rtmessage;
 mod step;
 mod udp;
 

@@ -1,142 +1,226 @@
-//! The one place that speaks netlink: what there is, what changes, and how it is changed (rtnetlink(7)).
+//! The one place that speaks netlink: what there is, what changes, and how it is changed (rtnetlink(7), netlink(7)).
 //!
-//! Changes come on a socket of their own. The kernel marks those that a request has caused with the number of the
-//! request, and netlink-proto would take them for its answer if they came on the same socket.
+//! Answers and changes come on the one socket. An answer carries our port and the sequence number of the request; so
+//! does a change that the request has caused, but it is neither an end nor part of a list.
+//!
+//! The codec, [`super::rtmessage`], is our own: the crate that there is for it parses every kind of interface, tunnel
+//! and packet filter, whatever it is asked for, and those parsers were an eighth of the whole program.
 
-use std::{future::Future, io, net::IpAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
-use futures::{StreamExt, TryStreamExt, channel::mpsc::UnboundedReceiver};
-use rtnetlink::{
-    AddressMessageBuilder, Error, Handle, MulticastGroup, RouteMessageBuilder,
-    packet_core::{NetlinkMessage, NetlinkPayload},
-    packet_route::{
-        AddressFamily, RouteNetlinkMessage,
-        address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo},
-        link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope},
+use nix::{
+    errno::Errno,
+    libc,
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, connect, getsockname, recv, send,
+        socket,
     },
-    sys::SocketAddr,
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::timeout,
+};
 
+pub use super::rtmessage::Change;
 use super::{
     ledger::{Entry, Undo},
-    step::{Address, AddressSeen, LinkSeen, Route, Sort},
+    rtmessage::{Body, Request, messages},
+    step::{Address, AddressSeen, LinkSeen, Route},
 };
+use crate::daemon::readable;
 
 /// The kernel answers at once, but for a driver that takes its time to set a device up. Longer is a broken driver.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// What has changed.
-pub enum Change {
-    Link(LinkSeen),
-    LinkGone(u32),
-    Address(AddressSeen),
-    AddressGone(AddressSeen),
-    /// Changes were lost, so everything has to be listed again.
-    Overrun,
-}
+/// The kernel sends no more at once (`netlink_recvmsg` in net/netlink/af_netlink.c).
+const LARGEST: usize = 32768;
+/// Changes that wait to be looked at. A socket holds some 300; with more, listing everything anew is less work.
+const WAITING: usize = 1024;
 
 pub struct Netlink {
-    handle: Handle,
-    messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
-    connections: [JoinHandle<()>; 2],
+    socket: AsyncFd<OwnedFd>,
+    /// What the kernel calls our socket.
+    port: u32,
+    /// Of the last request.
+    sequence: u32,
+    buffer: Vec<u8>,
+    /// They came while something else was waited for.
+    changes: VecDeque<Change>,
 }
 
-impl Drop for Netlink {
-    fn drop(&mut self) {
-        self.connections.iter().for_each(JoinHandle::abort);
-    }
+/// What has come of an answer so far.
+#[derive(Default)]
+struct Answer {
+    listed: Vec<Change>,
+    /// It can't be relied on: things changed while they were listed, or messages were lost.
+    spoiled: bool,
+    end: Option<io::Result<()>>,
 }
 
 impl Netlink {
     /// # Errors
     /// When the kernel has no netlink, or doesn't let us use it.
     pub fn open() -> io::Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-        let (changes, _, messages) = rtnetlink::new_multicast_connection(&groups)?;
-        let (requests, handle, _) = rtnetlink::new_connection()?;
-        Ok(Self { handle, messages, connections: [tokio::spawn(changes), tokio::spawn(requests)] })
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups as u32))?;
+        // Nobody but the kernel, which is port 0, can answer us then.
+        connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        let port = getsockname::<NetlinkAddr>(socket.as_raw_fd())?.pid();
+        Ok(Self {
+            socket: readable::watch(socket)?,
+            port,
+            sequence: 0,
+            buffer: vec![0; LARGEST],
+            changes: VecDeque::new(),
+        })
     }
 
-    pub async fn list(&self) -> Result<(Vec<LinkSeen>, Vec<AddressSeen>)> {
-        let links = answered("listing interfaces", self.handle.link().get().execute().try_collect::<Vec<_>>()).await?;
-        let addresses =
-            answered("listing addresses", self.handle.address().get().execute().try_collect::<Vec<_>>()).await?;
-        Ok((links.iter().filter_map(link).collect(), addresses.iter().filter_map(address).collect()))
+    pub async fn list(&mut self) -> Result<(Vec<LinkSeen>, Vec<AddressSeen>)> {
+        let links = self.request(&Request::links()).await.context("listing interfaces")?;
+        let addresses = self.request(&Request::addresses()).await.context("listing addresses")?;
+        let link = |change| if let Change::Link(link) = change { Some(link) } else { None };
+        let address = |change| if let Change::Address(address) = change { Some(address) } else { None };
+        Ok((links.into_iter().filter_map(link).collect(), addresses.into_iter().filter_map(address).collect()))
     }
 
     /// The next change; `None` when the socket is of no more use.
     pub async fn next(&mut self) -> Option<Change> {
         loop {
-            let (message, _) = self.messages.next().await?;
-            let change = match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(it)) => link(&it).map(Change::Link),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(it)) => {
-                    link(&it).map(|link| Change::LinkGone(link.index))
+            if let Some(change) = self.changes.pop_front() {
+                return Some(change);
+            }
+            let received = self.receive().await;
+            self.sort(received, None).ok()?;
+        }
+    }
+
+    pub async fn set_up(&mut self, index: u32) -> Result<()> {
+        self.change(&Request::set_up(index, true)).await.context("setting the interface up")
+    }
+
+    pub async fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<()> {
+        self.change(&Request::set_mtu(index, mtu)).await.with_context(|| format!("setting the MTU to {mtu}"))
+    }
+
+    async fn set_down(&mut self, index: u32) -> Result<()> {
+        self.change(&Request::set_up(index, false)).await.context("setting the interface down")
+    }
+
+    /// Adds it, or gives it the new time.
+    pub async fn add_address(&mut self, it: &Address) -> Result<()> {
+        let added = self.change(&Request::add_address(it)).await;
+        added.with_context(|| format!("adding {}/{}", it.address, it.prefix))
+    }
+
+    pub async fn remove_address(&mut self, it: &Address) -> Result<()> {
+        let removed = self.change(&Request::remove_address(it)).await;
+        gone_is_well(removed).with_context(|| format!("removing {}/{}", it.address, it.prefix))
+    }
+
+    pub async fn add_route(&mut self, it: &Route) -> Result<()> {
+        let added = self.change(&Request::add_route(it)).await;
+        added.with_context(|| format!("adding the route to {}/{}", it.destination, it.prefix))
+    }
+
+    pub async fn remove_route(&mut self, it: &Route) -> Result<()> {
+        let removed = self.change(&Request::remove_route(it)).await;
+        gone_is_well(removed).with_context(|| format!("removing the route to {}/{}", it.destination, it.prefix))
+    }
+
+    async fn change(&mut self, request: &Request) -> Result<()> {
+        self.request(request).await.map(drop)
+    }
+
+    /// What a request lists, if that is what it does.
+    async fn request(&mut self, request: &Request) -> Result<Vec<Change>> {
+        match timeout(ANSWER, self.answer(request)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => bail!("the kernel did not answer in {} s", ANSWER.as_secs()),
+        }
+    }
+
+    async fn answer(&mut self, request: &Request) -> io::Result<Vec<Change>> {
+        loop {
+            self.drain()?;
+            self.sequence = self.sequence.wrapping_add(1);
+            send(self.socket.as_raw_fd(), &request.encode(self.sequence), MsgFlags::empty())?;
+            let mut answer = Answer::default();
+            let end = loop {
+                let received = self.receive().await;
+                self.sort(received, Some(&mut answer))?;
+                if let Some(end) = answer.end.take() {
+                    break end;
                 }
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(it)) => address(&it).map(Change::Address),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(it)) => {
-                    address(&it).map(Change::AddressGone)
+                // The answer may be what was lost. But the rest of a list comes for sure, as the kernel makes it while
+                // it is read; and it makes no second one before.
+                if answer.spoiled && !request.asks_for_list() {
+                    break Ok(());
                 }
-                NetlinkPayload::Overrun(_) => Some(Change::Overrun),
-                _ => None,
             };
-            if change.is_some() {
-                return change;
+            end?;
+            if !answer.spoiled {
+                return Ok(answer.listed);
             }
         }
     }
 
-    pub async fn set_up(&self, index: u32) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.flags = LinkFlags::Up;
-        message.header.change_mask = LinkFlags::Up;
-        self.set(index, message).await.context("setting the interface up")
+    /// Takes from the socket what has come so far, so that there is room for an answer.
+    fn drain(&mut self) -> io::Result<()> {
+        for _ in 0..WAITING {
+            match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_TRUNC) {
+                Err(Errno::EAGAIN) => break,
+                received => self.sort(received.map_err(io::Error::from), None)?,
+            }
+        }
+        Ok(())
     }
 
-    pub async fn set_mtu(&self, index: u32, mtu: u32) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::Mtu(mtu));
-        self.set(index, message).await.with_context(|| format!("setting the MTU to {mtu}"))
+    /// How much came into the buffer, or would have come if it were large enough.
+    async fn receive(&mut self) -> io::Result<usize> {
+        let Self { socket, buffer, .. } = self;
+        let receive = |socket: &OwnedFd| Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC)?);
+        socket.async_io(Interest::READABLE, receive).await
     }
 
-    async fn set_down(&self, index: u32) -> Result<()> {
-        let mut message = LinkMessage::default();
-        message.header.change_mask = LinkFlags::Up;
-        self.set(index, message).await.context("setting the interface down")
-    }
-
-    async fn set(&self, index: u32, mut message: LinkMessage) -> Result<()> {
-        message.header.index = index;
-        answered("changing an interface", self.handle.link().set(message).execute()).await
-    }
-
-    /// Adds it, or gives it the new time.
-    pub async fn add_address(&self, address: &Address) -> Result<()> {
-        let mut request = self.handle.address().add(address.index, address.address.into(), address.prefix).replace();
-        *request.message_mut() = address_message(address);
-        answered("adding an address", request.execute())
-            .await
-            .with_context(|| format!("adding {}/{}", address.address, address.prefix))
-    }
-
-    pub async fn remove_address(&self, address: &Address) -> Result<()> {
-        let removed = answered("removing an address", self.handle.address().del(address_message(address)).execute());
-        gone_is_well(removed.await).with_context(|| format!("removing {}/{}", address.address, address.prefix))
-    }
-
-    pub async fn add_route(&self, route: &Route) -> Result<()> {
-        let add = self.handle.route().add(route_message(route)).replace().execute();
-        answered("adding a route", add)
-            .await
-            .with_context(|| format!("adding the route to {}/{}", route.destination, route.prefix))
-    }
-
-    pub async fn remove_route(&self, route: &Route) -> Result<()> {
-        let removed = answered("removing a route", self.handle.route().del(route_message(route)).execute()).await;
-        gone_is_well(removed).with_context(|| format!("removing the route to {}/{}", route.destination, route.prefix))
+    /// Puts what was received where it belongs; `answer` to the last request, as long as one is waited for. Only a
+    /// socket that is of no more use is an error.
+    fn sort(&mut self, received: io::Result<usize>, mut answer: Option<&mut Answer>) -> io::Result<()> {
+        let received = match received {
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => None,
+            received => self.buffer.get(..received?),
+        };
+        for message in received.into_iter().flat_map(messages) {
+            let expected = message.port == self.port && message.sequence == self.sequence;
+            let answer = answer.as_deref_mut().filter(|_| expected);
+            match (message.body, answer) {
+                (Some(Body::Change(change)), _) if !message.listed => self.changes.push_back(change),
+                (body, Some(answer)) => {
+                    answer.spoiled |= message.interrupted;
+                    match body {
+                        Some(Body::Change(change)) => answer.listed.push(change),
+                        Some(Body::End(end)) => answer.end = Some(end),
+                        None => {}
+                    }
+                }
+                // The answer to a request that was given up.
+                (_, None) => {}
+            }
+        }
+        if received.is_none() || self.changes.len() > WAITING {
+            self.changes.clear(); // the list will show what they were about
+            self.changes.push_back(Change::Overrun);
+        }
+        if let (None, Some(answer)) = (received, answer) {
+            answer.spoiled = true;
+        }
+        Ok(())
     }
 }
 
@@ -152,16 +236,6 @@ impl Undo for Netlink {
     }
 }
 
-async fn answered<T>(doing: &str, request: impl Future<Output = Result<T, Error>>) -> Result<T> {
-    match timeout(ANSWER, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(Error::NetlinkError(error))) => Err(error.to_io().into()),
-        // Not shown itself: `Error` can hold any message, and code to print them all is 175 KB.
-        Ok(Err(_)) => bail!("{doing}: the netlink socket failed"),
-        Err(_) => bail!("{doing}: the kernel did not answer in {} s", ANSWER.as_secs()),
-    }
-}
-
 /// To take away what is not there any more is no failure.
 fn gone_is_well(result: Result<()>) -> Result<()> {
     use nix::libc::{EADDRNOTAVAIL, ENODEV, ESRCH};
@@ -172,78 +246,4 @@ fn gone_is_well(result: Result<()>) -> Result<()> {
             _ => Err(error),
         }
     })
-}
-
-fn link(message: &LinkMessage) -> Option<LinkSeen> {
-    // The same messages tell about bridge ports, where “gone” means: no longer a port.
-    if message.header.interface_family != AddressFamily::Unspec {
-        return None;
-    }
-    let (mut name, mut mac, mut mtu, mut kind, mut part) = (None, None, 0, None, false);
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(it) => name = Some(it.clone()),
-            LinkAttribute::Address(it) => mac = it.as_slice().try_into().ok(),
-            LinkAttribute::Mtu(it) => mtu = *it,
-            LinkAttribute::Controller(_) => part = true,
-            LinkAttribute::LinkInfo(it) => {
-                kind = it.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
-            }
-            _ => {}
-        }
-    }
-    let flags = message.header.flags;
-    let ethernet = message.header.link_layer_type == LinkLayerType::Ether && !flags.contains(LinkFlags::Loopback);
-    let sort = match kind {
-        _ if !ethernet || part => Sort::Unfit,
-        None => Sort::Ethernet,
-        Some(InfoKind::Veth) => Sort::Veth,
-        Some(_) => Sort::Made,
-    };
-    let up = flags.contains(LinkFlags::Up);
-    let carrier = up && flags.contains(LinkFlags::LowerUp);
-    Some(LinkSeen { index: message.header.index, name: name?, mac, sort, up, carrier, mtu })
-}
-
-fn address(message: &AddressMessage) -> Option<AddressSeen> {
-    let find = |want: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(want);
-    // With a peer, IFA_ADDRESS is the peer and IFA_LOCAL our own; IPv6 usually has no IFA_LOCAL.
-    let local = find(|it| if let AddressAttribute::Local(address) = it { Some(*address) } else { None });
-    let address = local.or_else(|| find(|it| if let AddressAttribute::Address(it) = it { Some(*it) } else { None }))?;
-    Some(AddressSeen {
-        index: message.header.index,
-        address,
-        prefix: message.header.prefix_len,
-        global: matches!(message.header.scope, AddressScope::Universe | AddressScope::Site),
-        permanent: message.header.flags.contains(AddressHeaderFlags::Permanent),
-    })
-}
-
-fn address_message(it: &Address) -> AddressMessage {
-    let mut message =
-        AddressMessageBuilder::<std::net::Ipv4Addr>::new().index(it.index).address(it.address, it.prefix).build();
-    if let Some(peer) = it.peer {
-        message.attributes.retain(|it| matches!(it, AddressAttribute::Local(_)));
-        message.attributes.push(AddressAttribute::Address(peer.into()));
-    }
-    if let Some(valid) = it.valid {
-        let mut time = CacheInfo::default();
-        (time.ifa_valid, time.ifa_preferred) = (valid, valid);
-        message.attributes.push(AddressAttribute::CacheInfo(time));
-    }
-    message
-}
-
-fn route_message(it: &Route) -> RouteMessage {
-    let mut route = RouteMessageBuilder::<std::net::Ipv4Addr>::new()
-        .destination_prefix(it.destination, it.prefix)
-        .output_interface(it.index)
-        .pref_source(it.source)
-        .protocol(RouteProtocol::Boot)
-        .priority(it.metric);
-    match it.gateway {
-        Some(gateway) => route.get_mut().attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway))),
-        None => route = route.scope(RouteScope::Link),
-    }
-    if it.onlink { route.onlink().build() } else { route.build() }
 }
