@@ -237,6 +237,34 @@ fn networkd_has_the_first_word() {
 }
 
 #[test]
+fn more_changes_than_the_kernel_keeps_for_us_are_seen_nevertheless() {
+    in_namespace("more_changes_than_the_kernel_keeps_for_us_are_seen_nevertheless", async |mut lab| {
+        lab.cable("eth0");
+        lab.serve(100, &OPTIONS);
+        let before = snapshot();
+        let mut it = lab.start("ip=eth0:dhcp");
+        it.until_address("eth0", "192.0.2.10").await;
+        lab.other_cable("old0");
+        it.until("old0", "was seen", |_| true).await;
+        // The one thread of this test reads nothing meanwhile.
+        sh("for i in $(seq 300); do echo link set lo alias $i; done | ip -batch -
+            ip link delete old0; ip address flush dev eth0");
+        lab.other_cable("new0");
+        let dropped =
+            sh("awk 'NR > 1 && $2 == 0 && $3 != 0 { dropped += $9 } END { print dropped }' /proc/net/netlink");
+        assert!(dropped.trim().parse::<u32>().unwrap() > 0, "nothing was lost");
+        it.gone("old0").await;
+        it.until("new0", "was seen", |_| true).await;
+        it.until("eth0", "lost its address", |link| link.addresses.is_empty()).await;
+        it.until_address("eth0", "192.0.2.10").await;
+        until(async || reaches("192.0.2.1")).await;
+        it.net.undo().await;
+        sh("ip link delete new0; ip link set lo alias ''");
+        assert_eq!(snapshot(), before);
+    });
+}
+
+#[test]
 fn a_reverse_path_filter_does_not_eat_the_offer() {
     in_namespace("a_reverse_path_filter_does_not_eat_the_offer", async |mut lab| {
         lab.cable("eth0");

@@ -74,9 +74,13 @@ impl Plan {
                 for index in gone.copied().collect::<Vec<_>>() {
                     self.forget(index);
                 }
-                self.addresses = addresses;
+                let mut lost = std::mem::replace(&mut self.addresses, addresses);
+                lost.retain(|was| !self.addresses.iter().any(|it| it.same(was)));
                 for (seen, facts) in links {
                     self.link(now, seen, facts);
+                }
+                for seen in lost {
+                    self.address_gone(now, seen);
                 }
                 self.each(|plan, index| plan.look(now, index));
             }
@@ -87,14 +91,7 @@ impl Plan {
                 self.addresses.push(seen);
                 self.look(now, seen.index);
             }
-            Event::AddressGone(seen) => {
-                self.strike(&seen);
-                if self.links.get_mut(&seen.index).is_some_and(|link| link.lost(&seen)) {
-                    self.begin_anew(now, seen);
-                } else {
-                    self.look(now, seen.index);
-                }
-            }
+            Event::AddressGone(seen) => self.address_gone(now, seen),
             Event::Message { index, message } => {
                 self.dhcp(index, |client| client.message(now, &message));
             }
@@ -115,7 +112,16 @@ impl Plan {
     }
 
     fn strike(&mut self, gone: &AddressSeen) {
-        self.addresses.retain(|it| (it.index, it.address, it.prefix) != (gone.index, gone.address, gone.prefix));
+        self.addresses.retain(|it| !it.same(gone));
+    }
+
+    fn address_gone(&mut self, now: Duration, seen: AddressSeen) {
+        self.strike(&seen);
+        if self.links.get_mut(&seen.index).is_some_and(|link| link.lost(&seen)) {
+            self.begin_anew(now, seen);
+        } else {
+            self.look(now, seen.index);
+        }
     }
 
     fn each(&mut self, mut act: impl FnMut(&mut Self, u32)) {

@@ -42,6 +42,13 @@ pub struct AddressSeen {
     pub permanent: bool,
 }
 
+impl AddressSeen {
+    /// Whether this is the same address, perhaps with another time.
+    pub fn same(&self, other: &Self) -> bool {
+        (self.index, self.address, self.prefix) == (other.index, other.address, other.prefix)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Everything that there is, at the start and after events were lost.

@@ -290,6 +290,16 @@ fn an_interface_that_is_pulled_is_forgotten() {
 }
 
 #[test]
+fn an_address_whose_going_was_missed_is_got_anew() {
+    let mut story = Story::bound();
+    let links = || vec![(eth0(true, true), hardware())];
+    let still = vec![AddressSeen { permanent: true, ..address(2, "192.0.2.7") }];
+    assert_eq!(story.event(Event::Listed { links: links(), addresses: still }), [""; 0]);
+    let did = story.event(Event::Listed { links: links(), addresses: Vec::new() });
+    assert_eq!(did[1..4], ["“eth0: 192.0.2.7 was removed by somebody else”", "listen 2", "broadcast 2 1"]);
+}
+
+#[test]
 fn static_gateways() {
     for (line, expected) in [
         ("ip=192.0.2.7::192.0.2.1:24::eth0:none", "+0.0.0.0/0 via 192.0.2.1 metric 2050"),
