@@ -247,3 +247,80 @@ fn gone_is_well(result: Result<()>) -> Result<()> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// About interface 7, or an end without an error.
+    fn message(kind: u16, flags: i32, sequence: u32, port: u32) -> Vec<u8> {
+        let mut bytes = 32_u32.to_ne_bytes().to_vec();
+        bytes.extend([kind, flags as u16].map(u16::to_ne_bytes).concat());
+        bytes.extend([sequence, port, 0, 7, 0, 0].map(u32::to_ne_bytes).concat());
+        bytes
+    }
+
+    /// Receives it when the answer to request 5 is waited for.
+    fn receive(netlink: &mut Netlink, bytes: &[u8]) -> Answer {
+        let mut answer = Answer::default();
+        netlink.sequence = 5;
+        netlink.buffer[..bytes.len()].copy_from_slice(bytes);
+        netlink.sort(Ok(bytes.len()), Some(&mut answer)).unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn answers_and_changes_are_told_apart() {
+        let mut netlink = Netlink::open().unwrap();
+        let (ours, listed) = (netlink.port, libc::NLM_F_MULTI);
+        let end = libc::NLMSG_ERROR as u16;
+        for (what, bytes, expected) in [
+            ("a change by somebody", message(libc::RTM_DELLINK, 0, 5, ours + 1), (1, 0, false)),
+            ("a change by the kernel", message(libc::RTM_DELLINK, 0, 0, 0), (1, 0, false)),
+            ("a change by this request", message(libc::RTM_DELLINK, 0, 5, ours), (1, 0, false)),
+            ("part of a list", message(libc::RTM_DELLINK, listed, 5, ours), (0, 1, false)),
+            ("part of a list that was given up", message(libc::RTM_DELLINK, listed, 4, ours), (0, 0, false)),
+            ("an end", message(end, 0, 5, ours), (0, 0, true)),
+            ("the end of what was given up", message(end, 0, 4, ours), (0, 0, false)),
+            ("the end of another's", message(end, 0, 5, ours + 1), (0, 0, false)),
+        ] {
+            let answer = receive(&mut netlink, &bytes);
+            let came = (netlink.changes.drain(..).count(), answer.listed.len(), answer.end.is_some());
+            assert_eq!(came, expected, "{what}");
+            assert!(!answer.spoiled, "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_relied_on_is_asked_for_again() {
+        let mut netlink = Netlink::open().unwrap();
+        let inconsistent = libc::NLM_F_MULTI | libc::NLM_F_DUMP_INTR;
+        let bytes = message(libc::NLMSG_DONE as u16, inconsistent, 5, netlink.port);
+        assert!(receive(&mut netlink, &bytes).spoiled);
+        for lost in [Err(io::Error::from_raw_os_error(libc::ENOBUFS)), Ok(LARGEST + 1)] {
+            let mut answer = Answer::default();
+            netlink.sort(lost, Some(&mut answer)).unwrap();
+            assert!(answer.spoiled && netlink.changes.pop_front() == Some(Change::Overrun));
+        }
+        assert!(netlink.sort(Err(io::Error::from_raw_os_error(libc::EBADF)), None).is_err());
+    }
+
+    #[tokio::test]
+    async fn changes_that_nobody_looks_at_do_not_pile_up() {
+        let mut netlink = Netlink::open().unwrap();
+        for _ in 0..=WAITING {
+            receive(&mut netlink, &message(libc::RTM_DELLINK, 0, 0, 0));
+        }
+        assert_eq!(netlink.changes, [Change::Overrun]);
+    }
+
+    #[tokio::test]
+    async fn a_request_has_an_answer() {
+        let mut netlink = Netlink::open().unwrap();
+        let (links, _) = netlink.list().await.unwrap();
+        assert!(links.iter().any(|link| link.name == "lo"));
+        let refused = netlink.set_mtu(i32::MAX as u32, 1500).await.unwrap_err();
+        let code = refused.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        assert!(matches!(code, Some(libc::ENODEV | libc::EPERM)), "{refused:#}");
+    }
+}
