@@ -40,7 +40,8 @@ class Case:
 
 
 def case(guests, **setting):
-    """Declares a function as a case on each of `guests` (a name, or several); its first line of documentation says what it is about."""
+    """Declares a function as a case on each of `guests` (a name, or several). Its first line of documentation says
+    what it is about."""
 
     def declare(steps):
         for kind in (guests,) if isinstance(guests, str) else guests:

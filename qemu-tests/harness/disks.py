@@ -14,8 +14,8 @@ ROOT_FS = REPOSITORY / "qemu-tests" / "root-fs"
 # What the real root doesn't need to start systemd and say what it found: three quarters of a minimal Debian.
 LEFT_OUT = """./boot/* ./usr/lib/modules ./usr/lib/dracut ./usr/lib/udev/hwdb* ./usr/share/doc ./usr/share/man
 ./usr/share/locale ./usr/share/zoneinfo ./usr/share/i18n ./usr/share/perl* ./usr/share/info ./usr/share/bash-completion
-./usr/lib/x86_64-linux-gnu/perl* ./usr/lib/x86_64-linux-gnu/gconv ./var/cache ./var/lib/apt ./var/lib/dpkg ./dev/* ./proc/*
-./sys/* ./run/* ./tmp/* ./etc/resolv.conf""".split()
+./usr/lib/x86_64-linux-gnu/perl* ./usr/lib/x86_64-linux-gnu/gconv ./var/cache ./var/lib/apt ./var/lib/dpkg ./dev/*
+./proc/* ./sys/* ./run/* ./tmp/* ./etc/resolv.conf""".split()
 
 # 1000 iterations keep the emulated processor's time for the boot; one disk has a key as people have it.
 QUICK = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000"

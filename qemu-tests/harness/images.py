@@ -27,7 +27,7 @@ KINDS = {
 # $1 tree, $2 where results go, $3 repository, $4 modules to omit. The tree stays as it is: everything
 # happens in a layer above it that vanishes with the mount namespace. The image is left uncompressed, which saves the
 # emulated processor the unpacking. It replaces one that everybody could read.
-BUILD = """
+BUILD = r"""
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
@@ -38,7 +38,8 @@ mount --rbind /dev /mnt/root/dev
 mount --rbind /sys /mnt/root/sys
 version=$(ls /mnt/root/usr/lib/modules)
 install -m 0644 /dev/null /mnt/root/boot/initramfs
-chroot /mnt/root dracut --force --no-hostonly --no-early-microcode --no-compress --omit "$4" --kver "$version" /boot/initramfs
+chroot /mnt/root \
+    dracut --force --no-hostonly --no-early-microcode --no-compress --omit "$4" --kver "$version" /boot/initramfs
 cp --preserve=mode /mnt/root/boot/initramfs "$2/initramfs"
 cp "/mnt/root/boot/vmlinuz-$version" "$2/vmlinuz"
 """

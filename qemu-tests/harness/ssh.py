@@ -73,10 +73,12 @@ class Client:
         """Runs a remote command to its end."""
         try:
             done = subprocess.run(
-                self.command(*words, user=user), input=stdin, capture_output=True, timeout=seconds * PATIENCE, check=False
+                self.command(*words, user=user), input=stdin, capture_output=True, check=False,
+                timeout=seconds * PATIENCE,
             )
         except subprocess.TimeoutExpired as late:
-            raise Failure(f"ssh {' '.join(words)} did not end in {seconds * PATIENCE:.0f} s; it said {late.stdout}") from None
+            words = " ".join(words)
+            raise Failure(f"ssh {words} did not end in {seconds * PATIENCE:.0f} s; it said {late.stdout}") from None
         return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def leave_half_way(self, *words, stdin, seconds=HALF_WAY):
