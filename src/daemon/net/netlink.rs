@@ -33,7 +33,7 @@ use super::{
     rtmessage::{Body, Request, messages},
     step::{Address, AddressSeen, LinkSeen, Route},
 };
-use crate::daemon::readable;
+use crate::daemon::descriptors;
 
 /// The kernel answers at once, but for a driver that takes its time to set a device up. Longer is a broken driver.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ impl Netlink {
         connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         let port = getsockname::<NetlinkAddr>(socket.as_raw_fd())?.pid();
         Ok(Self {
-            socket: readable::watch(socket)?,
+            socket: descriptors::watch(socket)?,
             port,
             sequence: 0,
             buffer: vec![0; LARGEST],
