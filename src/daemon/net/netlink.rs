@@ -37,9 +37,9 @@ use crate::daemon::descriptors;
 
 /// The kernel answers at once, but for a driver that takes its time to set a device up. Longer is a broken driver.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The kernel sends no more at once (`netlink_recvmsg` in net/netlink/af_netlink.c).
+/// The kernel puts no more of a list into one datagram (`netlink_recvmsg` in net/netlink/af_netlink.c).
 const LARGEST: usize = 32768;
-/// Changes that wait to be looked at. A socket holds some 300; with more, listing everything anew is less work.
+/// Changes that wait to be looked at. A socket holds a few hundred; with more, listing all anew is less work.
 const WAITING: usize = 1024;
 
 pub struct Netlink {
