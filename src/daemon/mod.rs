@@ -33,7 +33,7 @@ use console::Console;
 use lifecycle::{Lifecycle, Stopper};
 use listener::Listener;
 use net::Net;
-use prompt::broker::{Broker, View};
+use prompt::broker::{Broker, View, Wanted};
 use prompt::systemd::Systemd;
 use prompt::tty::Tty;
 use prompt::{Source, volumes};
@@ -123,7 +123,7 @@ impl House for Rooms {
 
     fn submit(&self, submit: Submit) -> mpsc::Receiver<Outcome> {
         let wait = Duration::from_millis(submit.wait_ms);
-        self.broker.submit(submit.volumes, submit.secret, wait)
+        self.broker.submit(Wanted { volumes: submit.volumes, kind: submit.kind }, submit.secret, wait)
     }
 
     fn power(&self, power: Power) -> Result<(), String> {

@@ -10,7 +10,7 @@ use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use vestibule::control::message::{Outcome, Question};
-use vestibule::daemon::prompt::broker::{Broker, View};
+use vestibule::daemon::prompt::broker::{Broker, View, Wanted};
 use vestibule::daemon::prompt::systemd::Systemd;
 use vestibule::daemon::prompt::{Source, Verdict, volumes};
 use vestibule::root::Root;
@@ -119,6 +119,14 @@ impl Asker {
         self.ask_with("Please enter passphrase for disk QEMU:", "")
     }
 
+    /// Asks for the PIN of the volume's TPM, as systemd does: without an `Id=`.
+    pub fn ask_pin(&mut self) -> Asked {
+        let id = std::mem::take(&mut self.id);
+        let asked = self.ask_with("Please enter TPM2 PIN:", "");
+        self.id = id;
+        asked
+    }
+
     pub fn ask_with(&mut self, message: &str, more: &str) -> Asked {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -188,6 +196,16 @@ pub fn remove(path: &Path) {
 
 pub fn secret(text: &str) -> Secret {
     Secret::new(text.into())
+}
+
+/// Every passphrase question.
+pub fn all() -> Wanted {
+    Wanted::default()
+}
+
+/// Questions with these names, of the kind that the first one has.
+pub fn named(names: &[&str]) -> Wanted {
+    Wanted { volumes: names.iter().map(|&name| name.to_owned()).collect(), kind: None }
 }
 
 /// Waits for a moment at which `wanted` is true.

@@ -46,7 +46,7 @@ async fn systemd_ask_password_gets_the_bytes() {
         .unwrap();
     let question = questions(&broker, 1).await.remove(0);
     assert_eq!((question.kind, &*question.message), (Kind::Passphrase, "Passphrase for the test:"));
-    let submission = broker.submit(vec![], secret(passphrase), Duration::ZERO);
+    let submission = broker.submit(all(), secret(passphrase), Duration::ZERO);
     let output = asker.wait_with_output().await.unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stdout), passphrase);
@@ -74,7 +74,7 @@ async fn systemd_cryptsetup_is_understood() {
     assert_eq!((question.volume.as_deref(), question.device.as_deref()), (Some("vestibule-test"), Some(device)));
     // 5, or what systemd 256 to 260 make of it
     assert!(matches!((question.kind, question.tries_left), (Kind::Passphrase, Some(4 | 5))), "{question:?}");
-    let submission = broker.submit(vec![], secret("wrong"), Duration::ZERO);
+    let submission = broker.submit(all(), secret("wrong"), Duration::ZERO);
     let verdict = verdict(submission).await;
     assert!(matches!(verdict, Verdict::GaveUp | Verdict::Wrong { tries_left: Some(3 | 4) }), "{verdict:?}");
     asker.kill().await.unwrap();

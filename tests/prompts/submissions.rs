@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use vestibule::control::message::Stage;
+use vestibule::control::message::{Kind, Stage};
 use vestibule::daemon::prompt::Verdict;
+use vestibule::daemon::prompt::broker::Wanted;
 
 use crate::fixture::*;
 
@@ -16,7 +17,7 @@ async fn every_volume_gets_the_passphrase_and_so_does_one_that_follows() {
     let (mut root, mut home) = (machine.cryptsetup("root"), machine.cryptsetup("home"));
     let (asked_root, asked_home) = (root.ask(), home.ask());
     questions(&broker, 2).await;
-    let submission = broker.submit(vec![], secret("hunter2"), NOW);
+    let submission = broker.submit(all(), secret("hunter2"), NOW);
     assert_eq!(asked_root.answer().await, "+hunter2");
     assert_eq!(asked_home.answer().await, "+hunter2");
     machine.open_volume("root");
@@ -36,9 +37,9 @@ async fn every_volume_gets_the_passphrase_and_so_does_one_that_follows() {
 async fn nothing_asked_is_no_outcome_and_a_late_question_is_waited_for() {
     let machine = Machine::new();
     let broker = machine.broker();
-    assert_eq!(outcomes(broker.submit(vec![], secret("hunter2"), NOW)).await, []);
-    assert_eq!(outcomes(broker.submit(vec!["root".into()], secret("hunter2"), NOW)).await, []);
-    let submission = broker.submit(vec![], secret("hunter2"), SOON);
+    assert_eq!(outcomes(broker.submit(all(), secret("hunter2"), NOW)).await, []);
+    assert_eq!(outcomes(broker.submit(named(&["root"]), secret("hunter2"), NOW)).await, []);
+    let submission = broker.submit(all(), secret("hunter2"), SOON);
     let mut root = machine.cryptsetup("root");
     assert_eq!(root.ask().answer().await, "+hunter2");
     machine.open_volume("root");
@@ -52,7 +53,7 @@ async fn only_the_named_volumes_are_answered() {
     let (mut root, mut home) = (machine.cryptsetup("root"), machine.cryptsetup("home"));
     let (asked_root, asked_home) = (root.ask(), home.ask());
     questions(&broker, 2).await;
-    let submission = broker.submit(vec!["/dev/home".into(), "backup".into()], secret("hunter2"), NOW);
+    let submission = broker.submit(named(&["/dev/home", "backup"]), secret("hunter2"), NOW);
     assert_eq!(asked_home.answer().await, "+hunter2");
     machine.open_volume("home");
     let unasked = Verdict::NotDelivered("nothing asks for it".into());
@@ -60,7 +61,7 @@ async fn only_the_named_volumes_are_answered() {
     assert_eq!(outcomes(submission).await, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
     assert!(asked_root.unanswered());
     // what is open already needs nothing
-    assert_eq!(verdict(broker.submit(vec!["home".into()], secret("hunter2"), SOON)).await, Verdict::Unlocked);
+    assert_eq!(verdict(broker.submit(named(&["home"]), secret("hunter2"), SOON)).await, Verdict::Unlocked);
 }
 
 #[tokio::test]
@@ -70,9 +71,9 @@ async fn the_first_answer_wins_and_both_hear_the_verdict() {
     let mut root = machine.cryptsetup("root");
     let asked = root.ask();
     questions(&broker, 1).await;
-    let first = broker.submit(vec![], secret("first"), NOW);
+    let first = broker.submit(all(), secret("first"), NOW);
     until(&broker, |view| view.questions.iter().any(|question| question.stage == Stage::Checking)).await;
-    let second = broker.submit(vec![], secret("second"), SOON);
+    let second = broker.submit(all(), secret("second"), SOON);
     assert_eq!(asked.answer().await, "+first");
     machine.open_volume("root");
     assert_eq!(verdict(first).await, Verdict::Unlocked);
@@ -86,9 +87,9 @@ async fn the_second_answer_is_given_when_the_first_was_wrong() {
     let mut root = machine.cryptsetup("root");
     let asked = root.ask();
     questions(&broker, 1).await;
-    let first = broker.submit(vec![], secret("first"), NOW);
+    let first = broker.submit(all(), secret("first"), NOW);
     until(&broker, |view| view.questions.iter().any(|question| question.stage == Stage::Checking)).await;
-    let second = broker.submit(vec![], secret("second"), NOW);
+    let second = broker.submit(all(), secret("second"), NOW);
     assert_eq!(asked.answer().await, "+first");
     assert_eq!(root.ask().answer().await, "+second");
     machine.open_volume("root");
@@ -103,9 +104,76 @@ async fn who_leaves_does_not_take_the_answer_along() {
     let mut root = machine.cryptsetup("root");
     let asked = root.ask();
     questions(&broker, 1).await;
-    let submission = broker.submit(vec![], secret("hunter2"), NOW);
+    let submission = broker.submit(all(), secret("hunter2"), NOW);
     assert_eq!(asked.answer().await, "+hunter2");
     drop(submission);
     root.end();
     assert_eq!(until(&broker, |view| !view.gave_up.is_empty()).await.gave_up[0].name, "root");
+}
+
+#[tokio::test]
+async fn a_pin_never_reaches_the_passphrase_question_that_takes_its_place() {
+    for kind in [None, Some(Kind::Pin)] {
+        let machine = Machine::new();
+        let broker = machine.broker();
+        let mut root = machine.cryptsetup("root");
+        let asked = root.ask_pin();
+        questions(&broker, 1).await;
+        let first = broker.submit(named(&["root"]), secret("1111"), NOW);
+        until(&broker, |view| view.questions[0].stage == Stage::Checking).await;
+        let second = broker.submit(Wanted { kind, ..named(&["root"]) }, secret("2222"), NOW);
+        assert_eq!(asked.answer().await, "+1111");
+        let passphrase = root.ask();
+        assert_eq!(verdict(first).await, Verdict::Wrong { tries_left: None });
+        assert!(matches!(verdict(second).await, Verdict::NotDelivered(_)), "{kind:?}");
+        assert!(passphrase.unanswered(), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_passphrase_is_not_spent_on_a_pin() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let mut root = machine.cryptsetup("root");
+    let pin = root.ask_pin();
+    questions(&broker, 1).await;
+    let wanted = Wanted { kind: Some(Kind::Passphrase), ..named(&["root"]) };
+    assert_eq!(outcomes(broker.submit(wanted.clone(), secret("hunter2"), NOW)).await, []);
+    let submission = broker.submit(wanted, secret("hunter2"), SOON);
+    assert!(pin.unanswered());
+    pin.withdraw();
+    assert_eq!(root.ask().answer().await, "+hunter2");
+    machine.open_volume("root");
+    assert_eq!(verdict(submission).await, Verdict::Unlocked);
+}
+
+#[tokio::test]
+async fn the_first_question_says_what_the_secret_is() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let mut root = machine.cryptsetup("root");
+    let pin = root.ask_pin();
+    questions(&broker, 1).await;
+    let mut home = machine.cryptsetup("home");
+    let passphrase = home.ask();
+    questions(&broker, 2).await;
+    let submission = broker.submit(named(&["home", "root"]), secret("1234"), NOW);
+    assert_eq!(pin.answer().await, "+1234");
+    machine.open_volume("root");
+    let unasked = Verdict::NotDelivered("nothing asks for it".into());
+    let expected = [("home", unasked), ("root", Verdict::Unlocked)];
+    assert_eq!(outcomes(submission).await, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
+    assert!(passphrase.unanswered());
+}
+
+#[tokio::test]
+async fn a_pin_for_no_volume_is_for_nothing() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let mut root = machine.cryptsetup("root");
+    let (pin, passphrase) = (root.ask_pin(), root.ask());
+    questions(&broker, 2).await;
+    let wanted = Wanted { kind: Some(Kind::Pin), ..all() };
+    assert_eq!(outcomes(broker.submit(wanted, secret("1234"), NOW)).await, []);
+    assert!(pin.unanswered() && passphrase.unanswered());
 }

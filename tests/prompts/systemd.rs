@@ -22,7 +22,7 @@ async fn the_right_passphrase_unlocks() {
     assert_eq!((question.tries_used, question.tries_left), (0, Some(3)));
     assert_eq!(question.message, "Please enter passphrase for disk QEMU:");
 
-    let submission = broker.submit(vec![], secret("hunter2"), NOW);
+    let submission = broker.submit(all(), secret("hunter2"), NOW);
     assert_eq!(asked.answer().await, "+hunter2");
     assert_eq!(questions(&broker, 1).await[0].stage, Stage::Checking);
     machine.open_volume("root");
@@ -37,7 +37,7 @@ async fn a_wrong_passphrase_is_asked_again() {
     let mut asker = machine.cryptsetup("root");
     let asked = asker.ask();
     questions(&broker, 1).await;
-    let submission = broker.submit(vec![], secret("wrong"), NOW);
+    let submission = broker.submit(all(), secret("wrong"), NOW);
     assert_eq!(asked.answer().await, "+wrong");
     let again = asker.ask();
     assert_eq!(verdict(submission).await, Verdict::Wrong { tries_left: Some(2) });
@@ -75,7 +75,7 @@ async fn the_last_wrong_passphrase_is_given_up() {
     let mut asker = machine.asker("/lib/systemd/systemd-cryptsetup attach root /dev/vda2 none tries=1", 257);
     let asked = asker.ask();
     assert_eq!(questions(&broker, 1).await[0].tries_left, Some(1));
-    let submission = broker.submit(vec![], secret("wrong"), NOW);
+    let submission = broker.submit(all(), secret("wrong"), NOW);
     asked.answer().await;
     asker.end();
     assert_eq!(verdict(submission).await, Verdict::GaveUp);
@@ -113,7 +113,7 @@ async fn another_agent_that_was_faster_is_told_apart() {
     let mut asker = machine.cryptsetup("root");
     let file = asker.ask().deafen();
     questions(&broker, 1).await;
-    let submission = broker.submit(vec![], secret("late"), NOW);
+    let submission = broker.submit(all(), secret("late"), NOW);
     questions(&broker, 1).await;
     remove(&file);
     asker.ask();
@@ -123,7 +123,7 @@ async fn another_agent_that_was_faster_is_told_apart() {
     let mut other = machine.cryptsetup("home");
     let file = other.ask().deafen();
     questions(&broker, 2).await;
-    let submission = broker.submit(vec!["home".into()], secret("late"), NOW);
+    let submission = broker.submit(named(&["home"]), secret("late"), NOW);
     until(&broker, |view| view.questions.iter().any(|question| question.stage == Stage::Checking)).await;
     remove(&file);
     machine.open_volume("home");
@@ -138,7 +138,7 @@ async fn what_does_not_fit_costs_no_try() {
     let asked = asker.ask();
     questions(&broker, 1).await;
     for (passphrase, reason) in [("", "empty"), (&*"x".repeat(2049), "2048"), ("a\0b", "NUL")] {
-        let submission = broker.submit(vec![], secret(passphrase), SOON);
+        let submission = broker.submit(all(), secret(passphrase), SOON);
         let Verdict::NotDelivered(said) = verdict(submission).await else { panic!("delivered: {reason}") };
         assert!(said.contains(reason), "{said}");
     }
@@ -146,7 +146,7 @@ async fn what_does_not_fit_costs_no_try() {
     // and it can still be answered
     let longest = "x".repeat(2048);
     until(&broker, |view| view.questions[0].stage == Stage::Asking).await;
-    let submission = broker.submit(vec![], secret(&longest), SOON);
+    let submission = broker.submit(all(), secret(&longest), SOON);
     assert_eq!(asked.answer().await, format!("+{longest}"));
     machine.open_volume("root");
     assert_eq!(verdict(submission).await, Verdict::Unlocked);
@@ -216,7 +216,7 @@ async fn a_script_that_asks_again_refused_the_answer() {
     asker.id.clear();
     let asked = asker.ask_with("Encrypted ZFS password for rpool:", "");
     assert_eq!(questions(&broker, 1).await[0].kind, Kind::Passphrase);
-    let submission = broker.submit(vec![], secret("wrong"), NOW);
+    let submission = broker.submit(all(), secret("wrong"), NOW);
     asked.answer().await;
     asker.end();
     let mut second = machine.asker(script, 252);
@@ -233,7 +233,7 @@ async fn a_script_that_asks_no_more_gives_no_verdict() {
     asker.id.clear();
     let asked = asker.ask_with("Passphrase:", "");
     questions(&broker, 1).await;
-    let submission = broker.submit(vec![], secret("right"), NOW);
+    let submission = broker.submit(all(), secret("right"), NOW);
     asked.answer().await;
     asker.end();
     assert_eq!(verdict(submission).await, Verdict::NoVerdict);
@@ -247,9 +247,9 @@ async fn a_pin_is_given_only_where_it_is_named() {
     asker.id.clear();
     let asked = asker.ask_with("Please enter TPM2 PIN:", "");
     assert_eq!(questions(&broker, 1).await[0].kind, Kind::Pin);
-    assert_eq!(outcomes(broker.submit(vec![], secret("passphrase"), NOW)).await, []);
+    assert_eq!(outcomes(broker.submit(all(), secret("passphrase"), NOW)).await, []);
     assert!(asked.unanswered());
-    let submission = broker.submit(vec!["root".into()], secret("1234"), NOW);
+    let submission = broker.submit(named(&["root"]), secret("1234"), NOW);
     assert_eq!(asked.answer().await, "+1234");
     asker.ask_with("Please enter TPM2 PIN:", "");
     assert_eq!(verdict(submission).await, Verdict::Wrong { tries_left: None });

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use vestibule::control::message::{Kind, Stage};
-use vestibule::daemon::prompt::broker::{Broker, View};
+use vestibule::daemon::prompt::broker::{Broker, View, Wanted};
 use vestibule::daemon::prompt::tty::Tty;
 use vestibule::daemon::prompt::{Source, Verdict, volumes};
 
@@ -63,8 +63,8 @@ impl Console {
         view.questions.iter().find(ours).unwrap().clone()
     }
 
-    fn name(&self) -> Vec<String> {
-        vec![self.image.to_str().unwrap().to_owned()]
+    fn wanted(&self) -> Wanted {
+        named(&[self.image.to_str().unwrap()])
     }
 
     fn echoes(&self) -> bool {
@@ -132,12 +132,12 @@ async fn a_wrong_passphrase_leaves_the_console_alone_and_the_right_one_frees_it(
         );
         assert!(console.shows().contains("Enter passphrase for"));
 
-        let submission = broker.submit(console.name(), secret("wrong"), NOW);
+        let submission = broker.submit(console.wanted(), secret("wrong"), NOW);
         assert_eq!(verdict(submission).await, Verdict::Wrong { tries_left: None });
         assert_ne!(console.question(&broker).await.id, question.id, "asked anew");
         assert!(console.runs() && !console.echoes(), "the console still asks");
 
-        let submission = broker.submit(console.name(), secret(PASSPHRASE), NOW);
+        let submission = broker.submit(console.wanted(), secret(PASSPHRASE), NOW);
         assert_eq!(verdict(submission).await, Verdict::Unlocked);
         assert_eq!(console.ended().await.code(), Some(1));
         assert!(console.echoes(), "the echo is restored");
@@ -175,7 +175,7 @@ async fn a_failure_that_is_no_wrong_passphrase_says_why() {
     let broker = console.broker();
     console.question(&broker).await;
     File::create(&console.image).unwrap().set_len(18 << 20).unwrap();
-    let submission = broker.submit(console.name(), secret(PASSPHRASE), NOW);
+    let submission = broker.submit(console.wanted(), secret(PASSPHRASE), NOW);
     let Verdict::NotDelivered(reason) = verdict(submission).await else { panic!("a verdict without a trial") };
     assert!(reason.contains("is not a valid LUKS device"), "{reason}");
     assert!(console.runs());
@@ -189,7 +189,7 @@ async fn what_takes_no_pipe_is_shown_and_not_answered() {
     let mut console = Console::new(&[], &["open", "--type", "tcrypt", "--test-passphrase", "IMAGE"]);
     let broker = console.broker();
     console.question(&broker).await;
-    let Verdict::NotDelivered(reason) = verdict(broker.submit(console.name(), secret(PASSPHRASE), NOW)).await else {
+    let Verdict::NotDelivered(reason) = verdict(broker.submit(console.wanted(), secret(PASSPHRASE), NOW)).await else {
         panic!("tried")
     };
     assert!(reason.contains("only at the console"), "{reason}");

@@ -8,12 +8,23 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::submit::Submission;
-use super::{Prompt, PromptId, Prompts, Question, Stage, Verdict};
+use super::{Kind, Prompt, PromptId, Prompts, Question, Stage, Verdict};
 use crate::control::message::{Outcome, Volume};
 use crate::secret::Secret;
 
 /// Outcomes on their way to one submitter; more than a machine has volumes.
 const OUTCOMES: usize = 64;
+
+/// Which questions a secret is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// By volume, device, or, where neither is known, by the question's text. Empty: every passphrase question, and no
+    /// PIN question.
+    pub volumes: Vec<String>,
+    /// What the secret is. `None`: what the first question wants that is named in `volumes`; no question of the other
+    /// kind gets it after that.
+    pub kind: Option<Kind>,
+}
 
 /// A handle to the one broker.
 #[derive(Clone)]
@@ -92,15 +103,15 @@ impl Broker {
         self.0.view.subscribe()
     }
 
-    /// Gives one secret to every question that `volumes` selects (by volume, device, or, where neither is known, by its
-    /// text; empty: every passphrase question), and to those that follow; waits up to `wait` for a first one.
+    /// Gives one secret to every question that is wanted, and to those that follow; waits up to `wait` for a first one,
+    /// or, when volumes are named, for the last of them.
     ///
     /// Sends an outcome for each question as soon as it is known, and closes the channel when everything is settled. No
-    /// outcome at all: nothing asked. A volume never gets the secret twice, and a PIN question gets it only when named.
-    /// Dropping the receiver ends the waiting, not what was handed over.
-    pub fn submit(&self, volumes: Vec<String>, secret: Secret, wait: Duration) -> mpsc::Receiver<Outcome> {
+    /// outcome at all: nothing asked. A volume never gets the secret twice. Dropping the receiver ends the waiting, not
+    /// what was handed over.
+    pub fn submit(&self, wanted: Wanted, secret: Secret, wait: Duration) -> mpsc::Receiver<Outcome> {
         let (outcomes, receiver) = mpsc::channel(OUTCOMES);
-        tokio::spawn(Submission::new(self.clone(), volumes, secret, outcomes).run(wait));
+        tokio::spawn(Submission::new(self.clone(), wanted, secret, outcomes).run(wait));
         receiver
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::broker::{Broker, Handed, View};
+use super::broker::{Broker, Handed, View, Wanted};
 use super::{Kind, PromptId, Question, Stage, Verdict};
 use crate::control::message::Outcome;
 use crate::secret::Secret;
@@ -19,12 +19,16 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// Giving one secret to the questions that it is meant for, and to those that follow. See [`Broker::submit`].
 pub(super) struct Submission {
     broker: Broker,
+    /// Names; see [`Wanted`].
     wanted: Vec<String>,
+    /// What the secret is, once that is known. A PIN is never tried as a passphrase, nor the other way round: each wrong
+    /// PIN brings a TPM or a token closer to its lock-out.
+    kind: Option<Kind>,
     secret: Secret,
     outcomes: mpsc::Sender<Outcome>,
     /// What had the secret: no volume gets it twice.
     given: BTreeSet<String>,
-    /// Names in `wanted` that something asked for.
+    /// Names in `wanted` that a question of this kind asked for.
     met: BTreeSet<String>,
     /// Questions that went away in the moment of the answer.
     missed: BTreeMap<String, Question>,
@@ -39,9 +43,10 @@ enum Event {
 }
 
 impl Submission {
-    pub fn new(broker: Broker, wanted: Vec<String>, secret: Secret, outcomes: mpsc::Sender<Outcome>) -> Self {
+    pub fn new(broker: Broker, wanted: Wanted, secret: Secret, outcomes: mpsc::Sender<Outcome>) -> Self {
+        let Wanted { volumes: wanted, kind } = wanted;
         let (given, met, missed, missed_ids, verdicts) = Default::default();
-        Self { broker, wanted, secret, outcomes, given, met, missed, missed_ids, verdicts }
+        Self { broker, wanted, kind, secret, outcomes, given, met, missed, missed_ids, verdicts }
     }
 
     /// Until everything that is wanted has its verdict, and nothing new has asked for a while.
@@ -82,6 +87,7 @@ impl Submission {
             if !self.means(question) {
                 continue;
             }
+            self.kind = Some(question.kind);
             self.met.extend(self.wanted.iter().filter(|name| named(question, name)).cloned());
             if self.given.contains(&key) || self.missed_ids.contains(&question.id) {
                 continue;
@@ -148,9 +154,10 @@ impl Submission {
     }
 
     fn means(&self, question: &Question) -> bool {
+        let kind = self.kind.is_none_or(|kind| kind == question.kind);
         match self.wanted.is_empty() {
-            true => question.kind == Kind::Passphrase,
-            false => self.wanted.iter().any(|name| named(question, name)),
+            true => kind && question.kind == Kind::Passphrase,
+            false => kind && self.wanted.iter().any(|name| named(question, name)),
         }
     }
 
