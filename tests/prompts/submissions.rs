@@ -60,7 +60,12 @@ async fn only_the_named_volumes_are_answered() {
     let expected = [("backup", unasked), ("home", Verdict::Unlocked)];
     assert_eq!(outcomes(submission).await, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
     assert!(asked_root.unanswered());
-    // what is open already needs nothing
+    let expected = [("backup", Verdict::NotDelivered("nothing asks for it".into())), ("home", Verdict::Unlocked)];
+    let expected = expected.map(|(name, verdict)| (name.to_owned(), verdict));
+    // what is open already needs nothing, and doesn't hide what is not
+    for names in [["home", "backup"], ["backup", "home"]] {
+        assert_eq!(outcomes(broker.submit(named(&names), secret("hunter2"), NOW)).await, expected);
+    }
     assert_eq!(verdict(broker.submit(named(&["home"]), secret("hunter2"), SOON)).await, Verdict::Unlocked);
 }
 

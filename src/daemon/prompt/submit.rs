@@ -34,6 +34,8 @@ pub(super) struct Submission {
     missed: BTreeMap<String, Question>,
     missed_ids: BTreeSet<PromptId>,
     verdicts: JoinSet<(Question, bool, Verdict)>,
+    /// An outcome was sent.
+    reported: bool,
 }
 
 enum Event {
@@ -45,8 +47,8 @@ enum Event {
 impl Submission {
     pub fn new(broker: Broker, wanted: Wanted, secret: Secret, outcomes: mpsc::Sender<Outcome>) -> Self {
         let Wanted { volumes: wanted, kind } = wanted;
-        let (given, met, missed, missed_ids, verdicts) = Default::default();
-        Self { broker, wanted, kind, secret, outcomes, given, met, missed, missed_ids, verdicts }
+        let (given, met, missed, missed_ids, verdicts, reported) = Default::default();
+        Self { broker, wanted, kind, secret, outcomes, given, met, missed, missed_ids, verdicts, reported }
     }
 
     /// Until everything that is wanted has its verdict, and nothing new has asked for a while.
@@ -139,16 +141,20 @@ impl Submission {
                     .await;
             }
         }
-        for name in self.wanted.iter().filter(|name| !self.met.contains(*name)) {
-            if is_open(&view, name) {
-                self.report(unasked(name), Verdict::Unlocked).await;
-            } else if !self.given.is_empty() {
-                self.report(unasked(name), Verdict::NotDelivered("nothing asks for it".into())).await;
-            }
+        let unmet: Vec<_> = self.wanted.iter().filter(|name| !self.met.contains(*name)).cloned().collect();
+        let (open, closed): (Vec<_>, Vec<_>) = unmet.into_iter().partition(|name| is_open(&view, name));
+        for name in open {
+            self.report(unasked(&name), Verdict::Unlocked).await;
+        }
+        // No outcome at all says that nothing asks; beside others, silence would say that this one is open.
+        let missing = if self.reported { closed } else { Vec::new() };
+        for name in missing {
+            self.report(unasked(&name), Verdict::NotDelivered("nothing asks for it".into())).await;
         }
     }
 
-    async fn report(&self, question: Question, verdict: Verdict) {
+    async fn report(&mut self, question: Question, verdict: Verdict) {
+        self.reported = true;
         // Nobody may be listening any more; the answer was given all the same.
         drop(self.outcomes.send(Outcome { question, verdict }).await);
     }
