@@ -1,6 +1,6 @@
 //! One passphrase and several volumes, several people and one volume.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vestibule::control::message::{Kind, Stage};
 use vestibule::daemon::prompt::Verdict;
@@ -9,6 +9,8 @@ use vestibule::daemon::prompt::broker::Wanted;
 use crate::fixture::*;
 
 const NOW: Duration = Duration::ZERO;
+/// Less than the time for which questions may follow.
+const PROMPTLY: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn every_volume_gets_the_passphrase_and_so_does_one_that_follows() {
@@ -181,4 +183,62 @@ async fn a_pin_for_no_volume_is_for_nothing() {
     let wanted = Wanted { kind: Some(Kind::Pin), ..all() };
     assert_eq!(outcomes(broker.submit(wanted, secret("1234"), NOW)).await, []);
     assert!(pin.unanswered() && passphrase.unanswered());
+}
+
+#[tokio::test]
+async fn a_stop_ends_what_is_being_checked() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let (mut home, mut root, mut swap) =
+        (machine.cryptsetup("home"), machine.cryptsetup("root"), machine.cryptsetup("swap"));
+    let asked = [home.ask(), root.ask(), swap.ask()];
+    questions(&broker, 3).await;
+    let mut submission = broker.submit(all(), secret("hunter2"), SOON);
+    for asked in asked {
+        asked.answer().await;
+    }
+    home.ask();
+    let first = submission.recv().await.unwrap();
+    assert_eq!(first.verdict, Verdict::Wrong { tries_left: Some(2) });
+    machine.open_volume("root");
+    let before = Instant::now();
+    broker.stop();
+    let expected = [("root", Verdict::Unlocked), ("swap", Verdict::NoVerdict)];
+    assert_eq!(outcomes(submission).await, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
+    assert!(before.elapsed() < PROMPTLY);
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_wait_for_questions_that_follow() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let mut root = machine.cryptsetup("root");
+    let asked = root.ask();
+    questions(&broker, 1).await;
+    let mut submission = broker.submit(all(), secret("hunter2"), SOON);
+    let waiting = broker.submit(named(&["home"]), secret("hunter2"), SOON);
+    asked.answer().await;
+    machine.open_volume("root");
+    assert_eq!(submission.recv().await.unwrap().verdict, Verdict::Unlocked);
+    let before = Instant::now();
+    broker.stop();
+    assert_eq!(outcomes(submission).await, []);
+    assert_eq!(outcomes(waiting).await, []);
+    assert!(before.elapsed() < PROMPTLY);
+}
+
+#[tokio::test]
+async fn nothing_is_handed_over_after_a_stop() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let mut home = machine.cryptsetup("home");
+    let asked = home.ask();
+    questions(&broker, 1).await;
+    machine.open_volume("root");
+    broker.stop();
+    let before = Instant::now();
+    assert_eq!(outcomes(broker.submit(all(), secret("hunter2"), SOON)).await, []);
+    assert_eq!(verdict(broker.submit(named(&["root"]), secret("hunter2"), SOON)).await, Verdict::Unlocked);
+    assert!(asked.unanswered());
+    assert!(before.elapsed() < PROMPTLY);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::submit::Submission;
+use super::volumes::Volumes;
 use super::{Kind, Prompt, PromptId, Prompts, Question, Stage, Verdict};
 use crate::control::message::{Outcome, Volume};
 use crate::secret::Secret;
@@ -33,6 +34,8 @@ pub struct Broker(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     view: watch::Sender<View>,
+    volumes: Arc<Volumes>,
+    stopping: watch::Sender<bool>,
 }
 
 /// What the broker knows at one moment, for those that watch it.
@@ -85,16 +88,18 @@ pub(super) enum Handed {
 
 impl Broker {
     /// Starts collecting. `volumes` is what is open, for the questions that others answer.
-    pub fn spawn(sources: Vec<watch::Receiver<Prompts>>, volumes: watch::Receiver<Arc<[Volume]>>) -> Self {
+    pub fn spawn(sources: Vec<watch::Receiver<Prompts>>, volumes: Arc<Volumes>) -> Self {
         let lists = sources.iter().map(|source| source.borrow().clone()).collect();
-        let state = State { lists, unlocked: volumes.borrow().clone(), ..State::default() };
-        let broker = Self(Arc::new(Shared { state: Mutex::new(state), view: watch::Sender::default() }));
+        let open = volumes.watch();
+        let state = Mutex::new(State { lists, unlocked: open.borrow().clone(), ..State::default() });
+        let (view, stopping) = Default::default();
+        let broker = Self(Arc::new(Shared { state, view, volumes, stopping }));
         broker.publish(&mut broker.lock());
         for (index, source) in sources.into_iter().enumerate() {
             let watcher = broker.clone();
             tokio::spawn(broker.clone().collect(source, move |state, prompts| watcher.replace(state, index, prompts)));
         }
-        tokio::spawn(broker.clone().collect(volumes, |state, volumes| state.unlocked = volumes));
+        tokio::spawn(broker.clone().collect(open, |state, volumes| state.unlocked = volumes));
         broker
     }
 
@@ -113,6 +118,21 @@ impl Broker {
         let (outcomes, receiver) = mpsc::channel(OUTCOMES);
         tokio::spawn(Submission::new(self.clone(), wanted, secret, outcomes).run(wait));
         receiver
+    }
+
+    /// Ends all submissions, now and from now on: the boot continues, and who waits for a verdict can't wait any longer.
+    /// What is being checked gets [`Verdict::NoVerdict`], unless its volume is open in this moment; nothing more is
+    /// handed over.
+    pub fn stop(&self) {
+        self.0.volumes.look();
+        let open = self.0.volumes.watch().borrow().clone();
+        self.take(|state, open| state.unlocked = open, open);
+        self.0.stopping.send_replace(true);
+    }
+
+    /// True after [`Broker::stop`].
+    pub(super) fn stopping(&self) -> watch::Receiver<bool> {
+        self.0.stopping.subscribe()
     }
 
     /// Answers one question. The first answer wins: a second one is told the first one's verdict.

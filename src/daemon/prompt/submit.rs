@@ -51,21 +51,29 @@ impl Submission {
         Self { broker, wanted, kind, secret, outcomes, given, met, missed, missed_ids, verdicts, reported }
     }
 
-    /// Until everything that is wanted has its verdict, and nothing new has asked for a while.
+    /// Until everything that is wanted has its verdict, and nothing new has asked for a while; or until the broker stops.
     pub async fn run(mut self, wait: Duration) {
-        let mut view = self.broker.view();
+        let (mut view, mut stopping) = (self.broker.view(), self.broker.stopping());
         // For the first question, or, when volumes are named, for the last of them.
         let patience = Instant::now() + wait;
         let mut settle = Instant::now();
         loop {
             let now = view.borrow_and_update().clone();
-            self.offer(&now).await;
-            let until = if self.satisfied(&now) { settle } else { settle.max(patience) };
+            let stopped = *stopping.borrow();
+            if !stopped {
+                self.offer(&now).await;
+            }
+            let until = match self.satisfied(&now) {
+                _ if stopped => Instant::now(),
+                true => settle,
+                false => settle.max(patience),
+            };
             let event = tokio::select! {
                 Some(Ok((question, ours, verdict))) = self.verdicts.join_next() => {
                     Event::Verdict(Box::new(question), ours, verdict)
                 }
                 Ok(()) = view.changed() => Event::Changed,
+                Ok(_) = stopping.wait_for(|&stopping| stopping), if !stopped => Event::Changed,
                 () = sleep_until(until), if self.verdicts.is_empty() => Event::Settled,
                 () = self.outcomes.closed() => return,
             };
@@ -75,7 +83,8 @@ impl Submission {
                     if verdict == Verdict::Unlocked || !ours {
                         settle = Instant::now() + SETTLE;
                     }
-                    self.conclude(*question, ours, verdict).await;
+                    let open = verdict == Verdict::NoVerdict && is_open(&view.borrow(), key(&question));
+                    self.conclude(*question, ours, if open { Verdict::Unlocked } else { verdict }).await;
                 }
                 Event::Settled => return self.account_for_the_rest(&view).await,
             }
@@ -114,8 +123,8 @@ impl Submission {
     /// Waits for a verdict on our answer, or on somebody else's that came first.
     fn follow(&mut self, question: &Question, ours: bool, verdict: watch::Receiver<Option<Verdict>>) {
         self.given.insert(key(question).to_owned());
-        let question = question.clone();
-        self.verdicts.spawn(async move { (question, ours, settled(verdict).await) });
+        let (question, stopping) = (question.clone(), self.broker.stopping());
+        self.verdicts.spawn(async move { (question, ours, settled(verdict, stopping).await) });
     }
 
     async fn conclude(&mut self, question: Question, ours: bool, verdict: Verdict) {
@@ -195,9 +204,13 @@ fn unasked(name: &str) -> Question {
     }
 }
 
-async fn settled(mut verdict: watch::Receiver<Option<Verdict>>) -> Verdict {
-    let found = verdict.wait_for(Option::is_some).await;
-    found.ok().and_then(|verdict| verdict.clone()).unwrap_or(Verdict::NoVerdict)
+async fn settled(mut verdict: watch::Receiver<Option<Verdict>>, mut stopping: watch::Receiver<bool>) -> Verdict {
+    let found = tokio::select! {
+        biased;
+        found = verdict.wait_for(Option::is_some) => found.ok().and_then(|verdict| verdict.clone()),
+        _ = stopping.wait_for(|&stopping| stopping) => None,
+    };
+    found.unwrap_or(Verdict::NoVerdict)
 }
 
 fn named(question: &Question, name: &str) -> bool {

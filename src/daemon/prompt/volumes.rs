@@ -20,25 +20,45 @@ pub const PROOF_POLL: Duration = Duration::from_millis(100);
 /// How often it is looked at for volumes that others open.
 const WATCH_POLL: Duration = Duration::from_millis(500);
 
-/// Publishes the open volumes at each change.
-pub fn spawn(root: Root) -> watch::Receiver<Arc<[Volume]>> {
-    let (sender, receiver) = watch::channel::<Arc<[Volume]>>(open(&root).into());
+/// The open volumes, published at each change.
+pub struct Volumes {
+    root: Root,
+    open: watch::Sender<Arc<[Volume]>>,
+}
+
+/// Starts looking.
+pub fn spawn(root: Root) -> Arc<Volumes> {
+    let open = watch::Sender::new(open(&root).into());
+    let volumes = Arc::new(Volumes { root, open });
+    let watched = Arc::downgrade(&volumes);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(WATCH_POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !sender.is_closed() {
+        loop {
             ticks.tick().await;
-            let now = open(&root);
-            sender.send_if_modified(|before| {
-                let changed = before[..] != now[..];
-                if changed {
-                    *before = now.into();
-                }
-                changed
-            });
+            let Some(volumes) = watched.upgrade() else { return };
+            volumes.look();
         }
     });
-    receiver
+    volumes
+}
+
+impl Volumes {
+    pub fn watch(&self) -> watch::Receiver<Arc<[Volume]>> {
+        self.open.subscribe()
+    }
+
+    /// Looks now, for those to whom the next regular look comes too late.
+    pub fn look(&self) {
+        let now = open(&self.root);
+        self.open.send_if_modified(|before| {
+            let changed = before[..] != now[..];
+            if changed {
+                *before = now.into();
+            }
+            changed
+        });
+    }
 }
 
 /// Every encrypted volume that is open now, by name.
