@@ -72,12 +72,14 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
     let house = Arc::new(Rooms { broker: broker.clone(), console: Console::new(root.clone()), statuses, stopper });
     let listener = start_listener(config, house.clone(), stopped.clone(), &mut problems);
-    let observer = tokio::spawn(observe(broker, net.as_ref().map(Net::links), problems, (status, stopped.clone())));
+    let observer =
+        tokio::spawn(observe(broker.clone(), net.as_ref().map(Net::links), problems, (status, stopped.clone())));
     let serving = tokio::spawn(serve_locally(control, house));
 
     let reason = lifecycle.reason().await;
     log::info!("ending ({reason}): the boot continues");
     // In this order: users are told while they can still be reached, then the network goes, then our files.
+    broker.stop();
     stopping.send_replace(true);
     if let Some(listener) = listener {
         listener.await.context("the SSH listener")?;

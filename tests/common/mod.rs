@@ -206,6 +206,12 @@ impl Asker {
         // The machine has no other processes, whatever else runs here.
         std::os::unix::fs::symlink(format!("/proc/{}", process.id()), root.join(format!("proc/{}", process.id())))
             .unwrap();
+        // spawn() returns when the exec is certain, which is a moment before the new command line can be read.
+        let command_line = format!("/proc/{}/cmdline", process.id());
+        let started = Instant::now();
+        while !fs::read_to_string(&command_line).unwrap().contains(volume) {
+            assert!(started.elapsed() < DEADLINE, "the asker did not start");
+        }
         let alive = process.stdin.take();
         let (root, volume, passphrase) = (root.to_owned(), volume.to_owned(), passphrase.to_owned());
         let pid = process.id();
