@@ -18,7 +18,7 @@ use vestibule::secret::Secret;
 
 /// Longer than anything that a test waits for.
 pub const SOON: Duration = Duration::from_secs(20);
-const ASK: &str = "run/systemd/ask-password";
+pub const ASK: &str = "run/systemd/ask-password";
 
 /// A fixture tree, removed at the end.
 pub struct Machine {

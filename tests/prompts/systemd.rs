@@ -208,6 +208,29 @@ async fn the_directory_may_come_late_and_go() {
 }
 
 #[tokio::test]
+async fn a_directory_that_takes_its_place_is_followed() {
+    let machine = Machine::new();
+    let (directory, moved) = (machine.directory.join(ASK), machine.directory.join("moved"));
+    let broker = machine.broker();
+    let replace: [&dyn Fn(); 2] =
+        [&|| std::fs::remove_dir_all(&directory).unwrap(), &|| std::fs::rename(&directory, &moved).unwrap()];
+    for remove in replace {
+        let mut first = machine.cryptsetup("first");
+        first.ask();
+        questions(&broker, 1).await;
+        // Nothing else runs in between: whoever looks finds the new one.
+        remove();
+        std::fs::create_dir(&directory).unwrap();
+        questions(&broker, 0).await;
+        let mut second = machine.cryptsetup("second");
+        second.ask();
+        assert_eq!(questions(&broker, 1).await[0].volume.as_deref(), Some("second"));
+        drop(second);
+        questions(&broker, 0).await;
+    }
+}
+
+#[tokio::test]
 async fn a_script_that_asks_again_refused_the_answer() {
     let machine = Machine::new();
     let broker = machine.broker();

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use rustix::fs::inotify::{ReadFlags, Reader};
 use tokio::io::unix::AsyncFd;
 
 use super::ask_file;
@@ -37,13 +39,20 @@ impl AskDirectory {
         Ok(Some(Self { path: path.to_owned(), inotify: descriptors::watch(inotify.into())? }))
     }
 
-    /// Returns after something happened in it. What, doesn't matter: it is read as a whole.
-    pub async fn changed(&self) {
+    /// Returns after something happened in it: whether it is still what its path names. What else happened doesn't
+    /// matter, as it is read as a whole.
+    pub async fn changed(&self) -> bool {
+        const GONE: ReadFlags = ReadFlags::DELETE_SELF.union(ReadFlags::MOVE_SELF).union(ReadFlags::IGNORED);
         // An error would mean that the runtime is shutting down.
-        let Ok(mut ready) = self.inotify.readable().await else { return };
-        let mut events = [0; 4096];
-        while nix::unistd::read(self.inotify.get_ref(), &mut events).is_ok_and(|length| length > 0) {}
+        let Ok(mut ready) = self.inotify.readable().await else { return true };
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = Reader::new(self.inotify.get_ref(), &mut buffer);
+        let mut here = true;
+        while let Ok(event) = events.next() {
+            here &= !event.events().intersects(GONE);
+        }
         ready.clear_ready();
+        here
     }
 
     /// The content of every `ask.*` that is a regular file. An error is that of the directory.

@@ -107,8 +107,9 @@ impl Agent {
         let mut complained = false;
         while !self.publish.is_closed() {
             match AskDirectory::watch(&path) {
-                Ok(Some(directory)) => self.follow(&directory).await,
-                Ok(None) => {}
+                // Look again at once: another directory may be in its place already.
+                Ok(Some(directory)) if self.follow(&directory).await => continue,
+                Ok(_) => self.show(BTreeMap::new()),
                 Err(error) if !std::mem::replace(&mut complained, true) => {
                     log::error!("{DIRECTORY} can't be watched, so systemd's questions are not seen: {error}");
                 }
@@ -118,18 +119,18 @@ impl Agent {
         }
     }
 
-    /// Publishes what is asked, until the directory goes away or nobody listens.
-    async fn follow(&mut self, directory: &AskDirectory) {
+    /// Publishes what is asked, until the directory goes away or nobody listens. `false` when it can't be read.
+    async fn follow(&mut self, directory: &AskDirectory) -> bool {
         let closed = self.publish.clone();
         let changed = self.changed.clone();
         loop {
-            let Ok(files) = directory.files() else { return self.show(BTreeMap::new()) };
+            let Ok(files) = directory.files() else { return false };
             self.show(files);
             tokio::select! {
-                () = closed.closed() => return,
+                () = closed.closed() => return true,
                 () = changed.notified() => {}
                 () = expiry(self.next_expiry()) => {}
-                () = directory.changed() => {}
+                here = directory.changed() => if !here { return true },
             }
         }
     }
