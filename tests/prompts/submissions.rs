@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
 use vestibule::control::message::{Kind, Stage};
 use vestibule::daemon::prompt::Verdict;
 use vestibule::daemon::prompt::broker::Wanted;
@@ -96,7 +97,9 @@ async fn the_second_answer_is_given_when_the_first_was_wrong() {
     questions(&broker, 1).await;
     let first = broker.submit(all(), secret("first"), NOW);
     until(&broker, |view| view.questions.iter().any(|question| question.stage == Stage::Checking)).await;
-    let second = broker.submit(all(), secret("second"), NOW);
+    let mut second = broker.submit(all(), secret("second"), NOW);
+    // Without a question to wait for it would end at once.
+    assert!(timeout(Duration::from_millis(100), second.recv()).await.is_err(), "it waits for the first one's verdict");
     assert_eq!(asked.answer().await, "+first");
     assert_eq!(root.ask().answer().await, "+second");
     machine.open_volume("root");
