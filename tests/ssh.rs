@@ -336,6 +336,42 @@ fn a_session_process_is_confined() {
     assert!(inherited.iter().find(foreign).is_none(), "{inherited:?}");
 }
 
+#[test]
+fn nothing_of_a_passphrase_stays_in_memory() {
+    let machine = Machine::started("memory");
+    machine.wait_for_ssh();
+    let _asker = machine.ask("root", "Zwölf Boxkämpfer jagen Viktor");
+    let (wrong, right) = ("quer über den großen Sylter Deich", "Zwölf Boxkämpfer jagen Viktor");
+    // As long as an answer is awaited the session has it: so the search does find what is there.
+    let mut ssh = machine.ssh_command("unlock", &["unlock"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = ssh.stdin.take().unwrap();
+    stdin.write_all(wrong.as_bytes()).unwrap();
+    let children = || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", machine.pid())).unwrap();
+    machine.wait_for("the passphrase to arrive", || {
+        children().split_whitespace().any(|session| memory_holds(session, wrong.as_bytes()))
+    });
+    drop(stdin);
+    assert_eq!(ssh.wait().unwrap().code(), Some(1));
+    assert_eq!(machine.ssh("unlock", &["unlock"], right.as_bytes()).status.code(), Some(0));
+    machine.wait_for("the sessions to end", || children().trim().is_empty());
+    for secret in [wrong, right] {
+        assert!(!memory_holds(&machine.pid().to_string(), secret.as_bytes()), "the daemon still holds {secret:?}");
+    }
+}
+
+/// Whether the writable memory of a process contains these bytes.
+fn memory_holds(pid: &str, wanted: &[u8]) -> bool {
+    use std::os::unix::fs::FileExt;
+    let Ok(maps) = std::fs::read_to_string(format!("/proc/{pid}/maps")) else { return false };
+    let Ok(memory) = std::fs::File::open(format!("/proc/{pid}/mem")) else { return false };
+    maps.lines().filter(|line| line.contains(" rw")).any(|line| {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+        let mut bytes = vec![0; (to - from) as usize];
+        memory.read_exact_at(&mut bytes, from).is_ok() && bytes.windows(wanted.len()).any(|window| window == wanted)
+    })
+}
+
 /// What a terminal has shown so far.
 struct Reader {
     bytes: std::sync::mpsc::Receiver<Vec<u8>>,

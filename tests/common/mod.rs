@@ -1,5 +1,4 @@
 //! A machine that waits: the daemon on a fixture root, an asker that speaks systemd's protocol, and OpenSSH clients.
-#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::fs;
 use std::io::Write;
