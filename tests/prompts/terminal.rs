@@ -1,9 +1,11 @@
-//! The tty source against a real `cryptsetup` on a real terminal. There is no device mapper in a test environment, so
-//! `--test-passphrase` stands for opening, and `/sys/block` is the fixture's.
+//! The tty source against a real `cryptsetup` on a real terminal. There is no device mapper in a test environment, so it
+//! only tests passphrases, and `/sys/block` is the fixture's. What tests passphrases is rightly not answered, so this is a
+//! copy of the program in which that option has another name.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -19,7 +21,25 @@ use crate::fixture::*;
 use crate::real::possible;
 
 const NOW: Duration = Duration::ZERO;
+/// What cryptsetup calls it, and what our copy calls it.
+const TEST_OPTION: (&str, &str) = ("test-passphrase", "mock-activation");
 const PASSPHRASE: &str = "hunter2 \u{e4}\n";
+
+fn copy_of_cryptsetup(machine: &Machine) -> PathBuf {
+    let directories = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"].map(PathBuf::from);
+    let original = directories.iter().map(|directory| directory.join("cryptsetup")).find(|path| path.exists()).unwrap();
+    let mut program = std::fs::read(original).unwrap();
+    let (from, to) = (TEST_OPTION.0.as_bytes(), TEST_OPTION.1.as_bytes());
+    let places: Vec<_> = (0..program.len() - from.len()).filter(|&at| program[at..].starts_with(from)).collect();
+    assert!(!places.is_empty(), "cryptsetup knows no --{}", TEST_OPTION.0);
+    for at in places {
+        program[at..at + from.len()].copy_from_slice(to);
+    }
+    let copy = machine.directory.join("cryptsetup");
+    std::fs::write(&copy, program).unwrap();
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o700)).unwrap();
+    copy
+}
 
 /// A cryptsetup that asks on a terminal of its own.
 struct Console {
@@ -39,7 +59,7 @@ impl Console {
         let image_name = image.to_str().unwrap();
         let cryptsetup = Command::new("setsid")
             .args(setsid)
-            .arg("cryptsetup")
+            .arg(copy_of_cryptsetup(&machine))
             .args(action.iter().map(|&word| if word == "IMAGE" { image_name } else { word }))
             .stdin(end())
             .stdout(end())
@@ -123,7 +143,7 @@ async fn a_wrong_passphrase_leaves_the_console_alone_and_the_right_one_frees_it(
     }
     // as dracut has it: no controlling terminal; and with one
     for setsid in [&[][..], &["-c"]] {
-        let mut console = Console::new(setsid, &["luksOpen", "--test-passphrase", "-T5", "-t", "0", "IMAGE", "root"]);
+        let mut console = Console::new(setsid, &["luksOpen", "--mock-activation", "-T5", "-t", "0", "IMAGE", "root"]);
         let broker = console.broker();
         let question = console.question(&broker).await;
         assert_eq!(
@@ -137,7 +157,18 @@ async fn a_wrong_passphrase_leaves_the_console_alone_and_the_right_one_frees_it(
         assert_ne!(console.question(&broker).await.id, question.id, "asked anew");
         assert!(console.runs() && !console.echoes(), "the console still asks");
 
+        // Its own word is not enough.
         let submission = broker.submit(console.wanted(), secret(PASSPHRASE), NOW);
+        assert_eq!(verdict(submission).await, Verdict::NoVerdict);
+        let question = console.question(&broker).await;
+        assert!(console.runs() && !console.echoes(), "the console still asks");
+
+        let submission = broker.submit(console.wanted(), secret(PASSPHRASE), NOW);
+        until(&broker, |view| {
+            view.questions.iter().any(|other| other.id == question.id && other.stage == Stage::Checking)
+        })
+        .await;
+        console.machine.open_volume("root");
         assert_eq!(verdict(submission).await, Verdict::Unlocked);
         assert_eq!(console.ended().await.code(), Some(1));
         assert!(console.echoes(), "the echo is restored");
@@ -154,7 +185,7 @@ async fn the_console_may_be_faster() {
         return;
     }
     let volume = format!("faster-{}", std::process::id());
-    let mut console = Console::new(&[], &["--timeout", "60", "open", "--test-passphrase", "IMAGE", &volume]);
+    let mut console = Console::new(&[], &["--timeout", "60", "open", "--mock-activation", "IMAGE", &volume]);
     let broker = console.broker();
     console.question(&broker).await;
     for _ in 0..3 {
@@ -171,7 +202,7 @@ async fn a_failure_that_is_no_wrong_passphrase_says_why() {
     if !possible("a_failure_that_is_no_wrong_passphrase_says_why", "cryptsetup") {
         return;
     }
-    let mut console = Console::new(&[], &["luksOpen", "--test-passphrase", "IMAGE"]);
+    let mut console = Console::new(&[], &["luksOpen", "--mock-activation", "IMAGE", "root"]);
     let broker = console.broker();
     console.question(&broker).await;
     File::create(&console.image).unwrap().set_len(18 << 20).unwrap();
@@ -186,7 +217,7 @@ async fn what_takes_no_pipe_is_shown_and_not_answered() {
     if !possible("what_takes_no_pipe_is_shown_and_not_answered", "cryptsetup") {
         return;
     }
-    let mut console = Console::new(&[], &["open", "--type", "tcrypt", "--test-passphrase", "IMAGE"]);
+    let mut console = Console::new(&[], &["open", "--type", "tcrypt", "--mock-activation", "IMAGE", "root"]);
     let broker = console.broker();
     console.question(&broker).await;
     let Verdict::NotDelivered(reason) = verdict(broker.submit(console.wanted(), secret(PASSPHRASE), NOW)).await else {
@@ -220,4 +251,29 @@ async fn a_terminal_with_echo_is_not_asking() {
     tcsetattr(&pty.master, SetArg::TCSANOW, &settings).unwrap();
     until(&broker, asks).await;
     cat.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_only_tests_a_passphrase_is_left_alone() {
+    if !possible("what_only_tests_a_passphrase_is_left_alone", "cryptsetup") {
+        return;
+    }
+    let machine = Machine::new().with_real_processes();
+    let broker = Broker::spawn(vec![Tty::new(machine.root()).spawn()], volumes::spawn(machine.root()));
+    let image = machine.luks(PASSPHRASE);
+    let pty = openpty(None, None).unwrap();
+    let mut tester = tokio::process::Command::new("cryptsetup")
+        .args(["open", "--test-passphrase"])
+        .args([image.as_os_str(), "root".as_ref()])
+        .stdin(pty.slave.try_clone().unwrap())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let seen = |view: &View| view.questions.iter().any(|question| question.device.as_deref() == image.to_str());
+    let early = tokio::time::timeout(Duration::from_millis(1500), until(&broker, seen)).await;
+    assert!(early.is_err(), "asked");
+    let settings = tcgetattr(&pty.master).unwrap();
+    assert!(!settings.local_flags.contains(LocalFlags::ECHO), "it would have been");
+    tester.kill().await.unwrap();
 }

@@ -31,8 +31,7 @@ const LONG_WITH_VALUE: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     pub device: String,
-    /// `None` with `--test-passphrase`, which needs no name.
-    pub volume: Option<String>,
+    pub volume: String,
     /// `luks`, `plain`, … in lower case.
     format: String,
     /// The arguments without what is about asking.
@@ -42,6 +41,7 @@ pub struct Opening {
 /// What became of a `cryptsetup` of ours.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Opened {
+    /// By its own account.
     Yes,
     /// No key slot takes this passphrase.
     WrongPassphrase,
@@ -52,15 +52,17 @@ pub enum Opened {
 }
 
 impl Opening {
-    /// `None` when these arguments (the program's name first) open nothing, or need nobody to ask.
+    /// `None` when these arguments (the program's name first) open nothing, need nobody to ask, or may ask for a token's
+    /// PIN.
     pub fn parse(arguments: &[OsString]) -> Option<Self> {
         let Words { kept, plain, format, asks } = Words::sort(arguments.get(1..)?);
         let [action, operands @ ..] = &plain[..] else { return None };
         let operand = |index: usize| operands.get(index).cloned();
+        // What has no name for the volume only tests a passphrase.
         let (format, device, volume) = match action.as_str() {
-            "open" => (format.unwrap_or_else(|| "luks".into()), operand(0)?, operand(1)),
-            "create" => ("plain".into(), operand(1)?, operand(0)),
-            other => (other.strip_suffix("Open")?.to_owned(), operand(0)?, operand(1)),
+            "open" => (format.unwrap_or_else(|| "luks".into()), operand(0)?, operand(1)?),
+            "create" => ("plain".into(), operand(1)?, operand(0)?),
+            other => (other.strip_suffix("Open")?.to_owned(), operand(0)?, operand(1)?),
         };
         asks.then_some(Self { device, volume, format, arguments: kept })
     }
@@ -118,6 +120,7 @@ struct Words {
     /// What is no option: the action and its operands.
     plain: Vec<String>,
     format: Option<String>,
+    /// For a passphrase, to open something.
     asks: bool,
 }
 
@@ -149,9 +152,11 @@ impl Words {
         let value = attached.map(str::to_owned).or_else(|| Some(separate?.to_string_lossy().into_owned()));
         match name {
             "tries" | "timeout" | "verify-passphrase" => return,
-            "key-file" | "master-key-file" | "volume-key-file" | "volume-key-keyring" | "token-only" => {
-                self.asks = false
-            }
+            "key-file" | "master-key-file" | "volume-key-file" | "volume-key-keyring" => self.asks = false,
+            // They may ask for the token's PIN.
+            "token-only" | "token-id" | "token-type" => self.asks = false,
+            // It opens nothing.
+            "test-passphrase" => self.asks = false,
             "type" => self.format = value.map(|value| value.to_lowercase()),
             _ => {}
         }
@@ -193,19 +198,19 @@ mod tests {
         #[rustfmt::skip]
         let cases = [
             // dracut 059, cryptroot-ask.sh
-            ("/sbin/cryptsetup --allow-discards luksOpen -T5 -t 0 /dev/vda2 luks-1", "/dev/vda2", Some("luks-1"), "luks", "--allow-discards luksOpen /dev/vda2 luks-1"),
-            ("cryptsetup --header=/h luksOpen -T1 /dev/vda2 luks-1", "/dev/vda2", Some("luks-1"), "luks", "--header=/h luksOpen /dev/vda2 luks-1"),
+            ("/sbin/cryptsetup --allow-discards luksOpen -T5 -t 0 /dev/vda2 luks-1", "/dev/vda2", "luks-1", "luks", "--allow-discards luksOpen /dev/vda2 luks-1"),
+            ("cryptsetup --header=/h luksOpen -T1 /dev/vda2 luks-1", "/dev/vda2", "luks-1", "luks", "--header=/h luksOpen /dev/vda2 luks-1"),
             // mkinitcpio's encrypt
-            ("cryptsetup open --type luks /dev/sda cryptroot --allow-discards", "/dev/sda", Some("cryptroot"), "luks", "open --type luks /dev/sda cryptroot --allow-discards"),
-            ("cryptsetup open /dev/sda root", "/dev/sda", Some("root"), "luks", "open /dev/sda root"),
-            ("cryptsetup -qvT 5 --timeout 60 --tries=2 -M LUKS2 open -- /dev/sda root", "/dev/sda", Some("root"), "luks2", "-q -v -M LUKS2 open -- /dev/sda root"),
-            ("cryptsetup --header /h -yS1 open --test-passphrase /dev/sda", "/dev/sda", None, "luks", "--header /h -S 1 open --test-passphrase /dev/sda"),
-            ("cryptsetup create swap /dev/sdb", "/dev/sdb", Some("swap"), "plain", "create swap /dev/sdb"),
-            ("cryptsetup tcryptOpen /dev/sdb t", "/dev/sdb", Some("t"), "tcrypt", "tcryptOpen /dev/sdb t"),
+            ("cryptsetup open --type luks /dev/sda cryptroot --allow-discards", "/dev/sda", "cryptroot", "luks", "open --type luks /dev/sda cryptroot --allow-discards"),
+            ("cryptsetup open /dev/sda root", "/dev/sda", "root", "luks", "open /dev/sda root"),
+            ("cryptsetup -qvT 5 --timeout 60 --tries=2 -M LUKS2 open -- /dev/sda root", "/dev/sda", "root", "luks2", "-q -v -M LUKS2 open -- /dev/sda root"),
+            ("cryptsetup --header /h -yS1 open /dev/sda root", "/dev/sda", "root", "luks", "--header /h -S 1 open /dev/sda root"),
+            ("cryptsetup create swap /dev/sdb", "/dev/sdb", "swap", "plain", "create swap /dev/sdb"),
+            ("cryptsetup tcryptOpen /dev/sdb t", "/dev/sdb", "t", "tcrypt", "tcryptOpen /dev/sdb t"),
         ];
         for (line, device, volume, format, kept) in cases {
             let opening = parse(line).expect(line);
-            let found = (&*opening.device, opening.volume.as_deref(), opening.format());
+            let found = (&*opening.device, &*opening.volume, opening.format());
             assert_eq!(found, (device, volume, format), "{line}");
             assert_eq!(opening.arguments.join(OsStr::new(" ")), kept, "{line}");
         }
@@ -224,6 +229,12 @@ mod tests {
             "cryptsetup open --key-file=- /dev/sda root",
             "cryptsetup open --key-file /key /dev/sda root",
             "cryptsetup -T1 open --token-only /dev/sda root",
+            "cryptsetup open --token-id 0 /dev/sda root",
+            "cryptsetup open --token-id=0 /dev/sda root",
+            "cryptsetup open --token-type systemd-tpm2 /dev/sda root",
+            "cryptsetup open --test-passphrase /dev/sda root",
+            "cryptsetup open --test-passphrase /dev/sda",
+            "cryptsetup open /dev/sda",
         ] {
             assert_eq!(parse(line), None, "{line}");
         }

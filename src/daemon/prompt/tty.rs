@@ -31,7 +31,7 @@ use crate::secret::Secret;
 const POLL: Duration = Duration::from_millis(300);
 /// How long a waiting cryptsetup may take to end after SIGTERM before that is reported. It only restores its terminal.
 const WAITER_END: Duration = Duration::from_secs(5);
-/// How long after a waiting process's end its volume may still show up in sysfs.
+/// How long after the end of a cryptsetup its volume may still show up in sysfs.
 const MAPPING_GRACE: Duration = Duration::from_secs(1);
 /// Where the kernel sleeps in a read of a terminal (`n_tty_read`, `wait_woken` inside it), or in the select(2) before it
 /// that cryptsetup uses with `--timeout`. During a key derivation the echo is on again, and the process elsewhere.
@@ -190,7 +190,7 @@ impl Command {
             id: next_id(),
             kind: Kind::Passphrase,
             stage: Stage::Asking,
-            volume: volume.clone(),
+            volume: Some(volume.clone()),
             device: Some(device.clone()),
             message: format!("Enter passphrase for {device}:").replace(char::is_control, "\u{fffd}"),
             // Ours cost it nothing, and how many it had at the console can't be seen.
@@ -208,7 +208,13 @@ impl Command {
         }
         let path = process::variable(root, self.process.pid, "PATH");
         match self.opening.open(&self.program, path, secret, VERDICT_DEADLINE).await {
-            Opened::Yes => Verdict::Unlocked,
+            Opened::Yes => match timeout(MAPPING_GRACE, volumes::opened(root, &self.opening.volume)).await {
+                Ok(()) => Verdict::Unlocked,
+                Err(_) => {
+                    log::warn!("{}: cryptsetup says that it opened it, but it is not open", self.opening.volume);
+                    Verdict::NoVerdict
+                }
+            },
             // The console was faster.
             _ if self.is_open(root) => Verdict::Unlocked,
             Opened::WrongPassphrase => Verdict::Wrong { tries_left: None },
@@ -237,7 +243,7 @@ impl Command {
 
     /// What became of a question that nobody answered here.
     async fn fate(&self, root: &Root) -> Verdict {
-        let Some(volume) = &self.opening.volume else { return Verdict::NoVerdict };
+        let volume = &self.opening.volume;
         let opened = volumes::opened(root, volume);
         let ended = async {
             self.process.ended().await;
@@ -257,7 +263,7 @@ impl Command {
     }
 
     fn is_open(&self, root: &Root) -> bool {
-        self.opening.volume.as_ref().is_some_and(|volume| volumes::is_open(root, volume))
+        volumes::is_open(root, &self.opening.volume)
     }
 }
 
