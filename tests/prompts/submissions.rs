@@ -203,11 +203,17 @@ async fn a_stop_ends_what_is_being_checked() {
     home.ask();
     let first = submission.recv().await.unwrap();
     assert_eq!(first.verdict, Verdict::Wrong { tries_left: Some(2) });
+    let unasked = broker.submit(named(&["backup"]), secret("hunter2"), SOON);
+    // Just after a regular look, so that only the stop's own look can see what opens now.
+    machine.open_volume("other");
+    until(&broker, |view| !view.unlocked.is_empty()).await;
+    machine.open_volume("backup");
     machine.open_volume("root");
     let before = Instant::now();
     broker.stop();
     let expected = [("root", Verdict::Unlocked), ("swap", Verdict::NoVerdict)];
     assert_eq!(outcomes(submission).await, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
+    assert_eq!(verdict(unasked).await, Verdict::Unlocked);
     assert!(before.elapsed() < PROMPTLY);
 }
 
