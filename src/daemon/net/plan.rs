@@ -85,7 +85,10 @@ impl Plan {
                 self.each(|plan, index| plan.look(now, index));
             }
             Event::Link(seen, facts) => self.link(now, seen, facts),
-            Event::LinkGone(index) => self.forget(index),
+            Event::LinkGone(index) => {
+                self.forget(index);
+                self.each(|plan, index| plan.look(now, index)); // its place may be free now
+            }
             Event::Address(seen) => {
                 self.strike(&seen);
                 self.addresses.push(seen);
@@ -177,7 +180,13 @@ impl Plan {
     /// Decides what to do with an interface, after anything about it has changed.
     fn look(&mut self, now: Duration, index: u32) {
         let Some(link) = self.links.get(&index) else { return };
-        let Some(interface) = self.wanted(link) else { return };
+        let Some(interface) = self.wanted(link) else {
+            // It was renamed, is part of a bond now, or another took its place: nobody waits for a decision.
+            if matches!(link.phase, Phase::Undecided { .. }) {
+                self.set(index, |link| link.phase = Phase::Idle);
+            }
+            return;
+        };
         let foreign = self.addresses.iter().any(|it| it.index == index && link.is_foreign(it));
         if link.ours.is_some() {
             // Sessions may depend on our address. It stays as long as we do; the interface stays up after us.
@@ -372,5 +381,7 @@ impl Plan {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -187,6 +187,22 @@ fn udev_first_but_not_for_ever() {
 }
 
 #[test]
+fn what_is_not_wanted_any_more_is_not_waited_for() {
+    let pending = Facts { udev_pending: true, ..hardware() };
+    let mut story = Story::new("ip=eth0:dhcp");
+    story.event(Event::Link(eth0(false, false), pending.clone()));
+    story.event(Event::Link(link(2, "enp1s0", false, false), pending.clone()));
+    assert_eq!((story.plan.deadline(), story.plan.undecided().count()), (None, 0), "renamed");
+    let mut story = Story::new("ip=192.0.2.7:::24:::none");
+    story.event(Event::Link(eth0(false, false), pending));
+    story.link(link(3, "eth1", true, true));
+    assert_eq!(story.pass(SECOND), [""; 0]);
+    assert_eq!(story.plan.deadline(), None, "another took the place");
+    assert_eq!(story.event(Event::LinkGone(3)).len(), 3);
+    assert_eq!(story.plan.undecided().count(), 1, "the place is free again");
+}
+
+#[test]
 fn a_configurator_that_is_expected_gets_time() {
     let expected = Facts { networkd: super::super::owner::Networkd::Expected, ..hardware() };
     let mut story = Story::new("ip=dhcp");
