@@ -1,4 +1,7 @@
-//! Does what the plan says: netlink, sockets, one file. What was done goes to the ledger.
+//! Does what the plan says: netlink, sockets, one file.
+//!
+//! What is added goes to the ledger before it is: an answer of the kernel may come late or never, and to take away what
+//! was not added does no harm.
 
 use std::{
     collections::BTreeMap,
@@ -55,24 +58,24 @@ impl Edge {
     async fn try_to(&mut self, step: Step, name: impl Fn(u32) -> String) -> Result<()> {
         match step {
             Step::SetUp(index) => {
-                self.netlink.set_up(index).await?;
                 self.ledger.record(Entry::Up(index));
+                self.netlink.set_up(index).await?;
             }
             Step::SetMtu { index, mtu, before } => {
-                self.netlink.set_mtu(index, mtu).await?;
                 self.ledger.record(Entry::Mtu { index, before });
+                self.netlink.set_mtu(index, mtu).await?;
             }
             Step::AddAddress(address) => {
-                self.netlink.add_address(&address).await?;
                 self.ledger.record(Entry::Address(address));
+                self.netlink.add_address(&address).await?;
             }
             Step::RemoveAddress(address) => {
                 self.netlink.remove_address(&address).await?;
                 self.ledger.strike(&Entry::Address(address));
             }
             Step::AddRoute(route) => {
-                self.netlink.add_route(&route).await?;
                 self.ledger.record(Entry::Route(route));
+                self.netlink.add_route(&route).await?;
             }
             Step::RemoveRoute(route) => {
                 self.netlink.remove_route(&route).await?;
@@ -116,9 +119,8 @@ impl Edge {
             Err(error) => return Err(error).with_context(|| format!("looking at {}", path.display())),
         };
         let contents: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
-        fs::write(path, &contents).with_context(|| format!("writing {}", path.display()))?;
-        self.ledger.record(Entry::File { path: path.clone(), contents, empty });
-        Ok(())
+        self.ledger.record(Entry::File { path: path.clone(), contents: contents.clone(), empty });
+        fs::write(path, &contents).with_context(|| format!("writing {}", path.display()))
     }
 
     /// Takes everything away again. The failures have been counted in, not logged.
@@ -145,4 +147,53 @@ impl Undo for Everything {
 
 fn holds(path: &Path, contents: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text == contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+
+    use super::*;
+    use crate::{
+        daemon::net::step::{Address, Route},
+        root::tests::Fixture,
+    };
+
+    /// No interface has this number.
+    const NOWHERE: u32 = i32::MAX as u32;
+
+    #[tokio::test]
+    async fn what_may_have_been_done_is_undone_and_what_was_not_is_no_failure() {
+        let root = Fixture::new(&[]); // without /etc, so that no file can be written either
+        let (to, _messages) = mpsc::channel(1);
+        let mut edge = Edge::new(Netlink::open().unwrap(), &root, to);
+        let ip = Ipv4Addr::new(192, 0, 2, 7);
+        let address = Address { index: NOWHERE, address: ip, prefix: 24, peer: None, valid: None };
+        let (destination, gateway) = (Ipv4Addr::UNSPECIFIED, None);
+        let onlink = false;
+        let route = Route { index: NOWHERE, destination, prefix: 0, gateway, onlink, source: ip, metric: 9999 };
+        let mtu = Step::SetMtu { index: NOWHERE, mtu: 1400, before: 1500 };
+        let servers = Step::Nameservers(vec![ip.into()]);
+        for step in [mtu, Step::SetUp(NOWHERE), Step::AddAddress(address), Step::AddRoute(route), servers] {
+            edge.perform(step.clone(), |_| String::new()).await.expect_err(&format!("{step:?}"));
+        }
+        let mut seen = Seen(Vec::new());
+        let mut ledger = edge.ledger.clone();
+        ledger.undo(&mut seen).await;
+        assert_eq!(seen.0.len(), 5, "{:?}", seen.0);
+        for failure in edge.undo().await {
+            // Without rights the kernel doesn't even say that there is nothing.
+            let code = failure.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+            assert!(code == Some(libc::EPERM) && !nix::unistd::geteuid().is_root(), "{failure:#}");
+        }
+    }
+
+    struct Seen(Vec<Entry>);
+
+    impl Undo for Seen {
+        async fn undo(&mut self, entry: &Entry) -> Result<()> {
+            self.0.push(entry.clone());
+            Ok(())
+        }
+    }
 }

@@ -51,11 +51,11 @@ pub trait Undo {
     fn undo(&mut self, entry: &Entry) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ledger(Vec<Entry>);
 
 impl Ledger {
-    /// To be called after the thing was done. Doing it again changes what was noted, not the order; what was there
+    /// To be called before the thing is done. Doing it again changes what was noted, not the order; what was there
     /// before us is what we found the first time.
     pub fn record(&mut self, entry: Entry) {
         match self.0.iter_mut().find(|it| it.same(&entry)) {
