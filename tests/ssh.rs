@@ -66,7 +66,8 @@ fn the_asker_gives_up_after_its_tries() {
     let last = machine.ssh("unlock", &["unlock"], b"no");
     assert_eq!(last.status.code(), Some(5), "{last:?}");
     assert_eq!(asker.answers().len(), 3);
-    let nothing = machine.ssh("unlock", &["unlock", "--wait", "1"], b"no");
+    let nothing = machine.ssh("unlock", &["unlock", "--wait", "5"], b"no");
+    assert!(text(&nothing.stderr).contains("waiting for a question"), "{nothing:?}");
     assert_eq!(nothing.status.code(), Some(3), "{nothing:?}");
     assert_eq!(machine.status()["phase"], "failed");
 }
@@ -77,7 +78,7 @@ fn a_passphrase_may_come_before_the_question() {
     machine.wait_for_ssh();
     let early = std::thread::scope(|scope| {
         let unlocking = scope.spawn(|| machine.ssh("unlock", &["unlock", "--wait", "20"], b"pw"));
-        std::thread::sleep(Duration::from_millis(500));
+        machine.wait_for("the login", || machine.log().contains("logged in"));
         let _asker = machine.ask("root", "pw");
         let early = unlocking.join().unwrap();
         drop(_asker);

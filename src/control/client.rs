@@ -41,6 +41,8 @@ pub struct Events {
     client: Client,
     /// The daemon has said its last word on it.
     ended: bool,
+    /// What `ready` has seen, for `next` to take.
+    ahead: Option<Option<Event>>,
 }
 
 impl Client {
@@ -83,7 +85,7 @@ impl Client {
         if self.requests.send((number, request)).is_err() {
             self.streams.lock().expect("no panic while held").remove(&number);
         }
-        Events { number, events, client: self.clone(), ended: false }
+        Events { number, events, client: self.clone(), ended: false, ahead: None }
     }
 
     /// For requests that are only granted or refused.
@@ -97,8 +99,16 @@ impl Client {
 }
 
 impl Events {
+    /// Waits until there is an event, or there will be none any more; takes nothing.
+    pub async fn ready(&mut self) {
+        if self.ahead.is_none() {
+            self.ahead = Some(self.events.recv().await);
+        }
+    }
+
     pub async fn next(&mut self) -> Result<Event, Gone> {
-        let event = self.events.recv().await.ok_or(Gone)?;
+        self.ready().await;
+        let event = self.ahead.take().flatten().ok_or(Gone)?;
         self.ended = matches!(event, Event::Done | Event::Refused(_));
         Ok(event)
     }

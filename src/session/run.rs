@@ -17,6 +17,8 @@ use crate::secret::{MAX_LEN, Secret};
 const STDIN_DEADLINE: Duration = Duration::from_secs(300);
 /// When nothing has come by then, a hint tells that a passphrase is awaited.
 const STDIN_HINT: Duration = Duration::from_secs(3);
+/// Without a verdict by then, a line tells that this goes on. Many key derivations take about two seconds.
+const PROGRESS_HINT: Duration = Duration::from_secs(4);
 /// After the last question is unlocked the screen stays this long, so that a further question is not missed.
 const LINGER: Duration = Duration::from_secs(8);
 
@@ -87,6 +89,9 @@ async fn unlock(options: Unlock, client: &Client, io: &mut Io) -> u8 {
     let submit = Submit { volumes: options.volumes, kind: None, secret, wait_ms: u64::from(options.wait) * 1000 };
     let mut events = client.request(Request::Submit(submit));
     let mut outcomes: Vec<Outcome> = Vec::new();
+    if let Err(_elapsed) = timeout(PROGRESS_HINT, events.ready()).await {
+        io.err("waiting for a question, or for its verdict").await;
+    }
     loop {
         match events.next().await {
             Ok(Event::Outcome(outcome)) => {
