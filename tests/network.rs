@@ -265,6 +265,41 @@ fn more_changes_than_the_kernel_keeps_for_us_are_seen_nevertheless() {
 }
 
 #[test]
+fn what_a_killed_daemon_has_left_is_taken_back() {
+    in_namespace("what_a_killed_daemon_has_left_is_taken_back", async |mut lab| {
+        const LEDGER: &str = "run/vestibule/ledger";
+        let line = "ip=192.0.2.7::192.0.2.1:24:box:eth0:none:1400 nameserver=192.0.2.53";
+        lab.cable("eth0");
+        let before = snapshot();
+        lab.start_and_kill(line, "eth0", "192.0.2.7/24");
+        assert!(lab.exists(LEDGER) && sh("ip address show eth0").contains("192.0.2.7/24"), "it was killed");
+        let mut it = lab.start(line);
+        let link = it.until_address("eth0", "192.0.2.7/24").await;
+        assert_eq!(link.configured_by.as_deref(), Some("static"), "{link:?}");
+        until(async || reaches("192.0.2.1") && lab.exists(LEDGER)).await;
+        it.net.undo().await;
+        assert_eq!(snapshot(), before);
+        assert_eq!((lab.read("etc/resolv.conf"), lab.exists(LEDGER)), (None, false));
+
+        lab.start_and_kill(line, "eth0", "192.0.2.7/24");
+        lab.serve(100, &OPTIONS);
+        lab.file("etc/resolv.conf", "nameserver 203.0.113.53\n"); // somebody else's since
+        let mut it = lab.start("ip=off"); // it need not even have a network of its own
+        until(async || snapshot() == before).await;
+        it.until("eth0", "was seen", |_| true).await;
+        assert!(!lab.exists(LEDGER));
+        it.net.undo().await;
+        assert_eq!(lab.read("etc/resolv.conf").as_deref(), Some("nameserver 203.0.113.53\n"));
+
+        lab.file(LEDGER, "nonsense");
+        let mut it = lab.start("ip=dhcp");
+        it.until_address("eth0", "192.0.2.10").await;
+        it.net.undo().await;
+        assert_eq!((snapshot(), lab.exists(LEDGER)), (before, false));
+    });
+}
+
+#[test]
 fn a_reverse_path_filter_does_not_eat_the_offer() {
     in_namespace("a_reverse_path_filter_does_not_eat_the_offer", async |mut lab| {
         lab.cable("eth0");

@@ -173,12 +173,31 @@ impl Lab {
         fs::read_to_string(self.root.join(path)).ok()
     }
 
+    pub fn exists(&self, path: &str) -> bool {
+        self.root.join(path).exists()
+    }
+
     /// Starts what is tested.
     pub fn start(&self, command_line: &str) -> Watched {
         let (config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
         assert_eq!(problems, [""; 0]);
         let net = net::start(config, Root::new(&self.root));
         Watched { links: net.links(), net }
+    }
+
+    /// Starts it, waits for an address, and ends it as a signal 9 does: whatever it was about to do is not done.
+    pub fn start_and_kill(&self, command_line: &str, name: &str, begins: &str) {
+        let life = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let it = runtime.block_on(async {
+                let mut it = self.start(command_line);
+                it.until_address(name, begins).await;
+                it
+            });
+            drop(runtime); // and with it all tasks, while nobody has told them to stop
+            drop(it);
+        };
+        std::thread::scope(|scope| scope.spawn(life).join().unwrap());
     }
 }
 

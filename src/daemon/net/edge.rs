@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 
 use super::{
+    journal::Journal,
     ledger::{Entry, Ledger, Undo},
     netlink::Netlink,
     port::{Port, Received},
@@ -25,6 +26,9 @@ pub struct Edge {
     pub netlink: Netlink,
     resolver: PathBuf,
     ledger: Ledger,
+    journal: Journal,
+    /// Why the ledger could not be kept in its file the last time.
+    trouble: Option<String>,
     ports: BTreeMap<u32, Port>,
     to: mpsc::Sender<Received>,
 }
@@ -32,8 +36,15 @@ pub struct Edge {
 impl Edge {
     /// `to` is where received messages go.
     pub fn new(netlink: Netlink, root: &Root, to: mpsc::Sender<Received>) -> Self {
-        let resolver = root.join("/etc/resolv.conf");
-        Self { netlink, resolver, ledger: Ledger::default(), ports: BTreeMap::new(), to }
+        Self {
+            netlink,
+            resolver: root.join("/etc/resolv.conf"),
+            ledger: Ledger::default(),
+            journal: Journal::new(root),
+            trouble: None,
+            ports: BTreeMap::new(),
+            to,
+        }
     }
 
     /// # Errors
@@ -58,28 +69,28 @@ impl Edge {
     async fn try_to(&mut self, step: Step, name: impl Fn(u32) -> String) -> Result<()> {
         match step {
             Step::SetUp(index) => {
-                self.ledger.record(Entry::Up(index));
+                self.note(|ledger| ledger.record(Entry::Up(index)));
                 self.netlink.set_up(index).await?;
             }
             Step::SetMtu { index, mtu, before } => {
-                self.ledger.record(Entry::Mtu { index, before });
+                self.note(|ledger| ledger.record(Entry::Mtu { index, before }));
                 self.netlink.set_mtu(index, mtu).await?;
             }
             Step::AddAddress(address) => {
-                self.ledger.record(Entry::Address(address));
+                self.note(|ledger| ledger.record(Entry::Address(address)));
                 self.netlink.add_address(&address).await?;
             }
             Step::RemoveAddress(address) => {
                 self.netlink.remove_address(&address).await?;
-                self.ledger.strike(&Entry::Address(address));
+                self.note(|ledger| ledger.strike(&Entry::Address(address)));
             }
             Step::AddRoute(route) => {
-                self.ledger.record(Entry::Route(route));
+                self.note(|ledger| ledger.record(Entry::Route(route)));
                 self.netlink.add_route(&route).await?;
             }
             Step::RemoveRoute(route) => {
                 self.netlink.remove_route(&route).await?;
-                self.ledger.strike(&Entry::Route(route));
+                self.note(|ledger| ledger.strike(&Entry::Route(route)));
             }
             Step::Listen(index) => {
                 let port = Port::on_link(index, self.to.clone()).context("opening a packet socket for DHCP")?;
@@ -93,11 +104,21 @@ impl Edge {
             Step::Broadcast(index, message) => self.send(index, Ipv4Addr::BROADCAST, &message)?,
             Step::Send { index, to, message } => self.send(index, to, &message)?,
             Step::Nameservers(servers) => self.nameservers(&servers)?,
-            Step::LeaveUp(index) => self.ledger.strike(&Entry::Up(index)),
-            Step::Forget(index) => self.ledger.forget(index),
+            Step::LeaveUp(index) => self.note(|ledger| ledger.strike(&Entry::Up(index))),
+            Step::Forget(index) => self.note(|ledger| ledger.forget(index)),
             Step::Log(text) => log::info!("network: {text}"),
         }
         Ok(())
+    }
+
+    /// Changes the ledger, also in its file. Without the file all works, so trouble with it is only logged, once.
+    fn note(&mut self, change: impl FnOnce(&mut Ledger)) {
+        change(&mut self.ledger);
+        let trouble = self.journal.keep(&self.ledger).err().map(|error| format!("{error:#}"));
+        if let Some(trouble) = trouble.as_ref().filter(|it| self.trouble.as_ref() != Some(it)) {
+            log::warn!("network: {trouble}; if vestibule is killed, it leaves its network behind");
+        }
+        self.trouble = trouble;
     }
 
     fn send(&self, index: u32, to: Ipv4Addr, message: &super::dhcp::message::Message) -> Result<()> {
@@ -109,7 +130,7 @@ impl Edge {
 
     /// Writes `/etc/resolv.conf` (resolv.conf(5)), unless somebody else has written or linked it.
     fn nameservers(&mut self, servers: &[IpAddr]) -> Result<()> {
-        let path = &self.resolver;
+        let path = &self.resolver.clone();
         let ours = self.ledger.file(path);
         let empty = match fs::symlink_metadata(path) {
             Ok(it) if ours.is_some_and(|ours| holds(path, ours)) => it.len() == 0,
@@ -119,16 +140,37 @@ impl Edge {
             Err(error) => return Err(error).with_context(|| format!("looking at {}", path.display())),
         };
         let contents: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
-        self.ledger.record(Entry::File { path: path.clone(), contents: contents.clone(), empty });
+        self.note(|ledger| ledger.record(Entry::File { path: path.clone(), contents: contents.clone(), empty }));
         fs::write(path, &contents).with_context(|| format!("writing {}", path.display()))
     }
 
-    /// Takes everything away again. The failures have been counted in, not logged.
+    /// Takes everything away again, but for the journal. The failures are returned, not logged.
     pub async fn undo(mut self) -> Vec<anyhow::Error> {
         self.ports.clear();
-        let mut undo = Everything(self.netlink);
-        self.ledger.undo(&mut undo).await
+        self.ledger.undo(&mut Everything(self.netlink)).await
     }
+}
+
+/// Access to the network as it was before a daemon of this boot that was killed, if there was one: what it has added is
+/// ours to take away, and would be somebody else's for the plan.
+///
+/// # Errors
+/// When the kernel has no netlink for us.
+pub async fn open(journal: &Journal) -> io::Result<Netlink> {
+    let netlink = Netlink::open()?;
+    let left = journal.load().unwrap_or_else(|error| {
+        log::warn!("network: ignoring what an earlier vestibule may have left behind: {error:#}");
+        None
+    });
+    let Some(mut left) = left else { return Ok(netlink) };
+    log::warn!("network: taking away what a vestibule that was killed has left behind");
+    // In this order: if this one is killed too, it is still noted what is left to do.
+    let mut failures = left.undo(&mut Everything(netlink)).await;
+    failures.extend(journal.remove().err());
+    for failure in failures {
+        log::error!("network: undoing: {failure:#}");
+    }
+    Netlink::open() // what has changed until now is no news on this one
 }
 
 /// Network and files.

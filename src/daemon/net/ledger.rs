@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::step::{Address, Route};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// It was down before.
     Up(u32),
@@ -51,10 +53,14 @@ pub trait Undo {
     fn undo(&mut self, entry: &Entry) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger(Vec<Entry>);
 
 impl Ledger {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// To be called before the thing is done. Doing it again changes what was noted, not the order; what was there
     /// before us is what we found the first time.
     pub fn record(&mut self, entry: Entry) {

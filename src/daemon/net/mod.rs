@@ -6,6 +6,7 @@
 mod dhcp;
 mod edge;
 mod facts;
+mod journal;
 mod ledger;
 mod link;
 mod netlink;
@@ -32,6 +33,7 @@ use tokio::{
 
 use self::{
     edge::Edge,
+    journal::Journal,
     netlink::{Change, Netlink},
     plan::Plan,
     port::Received,
@@ -49,6 +51,7 @@ const MESSAGES: usize = 16;
 
 /// The network, as long as it is ours.
 pub struct Net {
+    journal: Journal,
     links: watch::Receiver<Arc<[Link]>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -59,8 +62,9 @@ pub struct Net {
 pub fn start(config: NetworkConfig, root: Root) -> Net {
     let (shown, links) = watch::channel(Arc::from([]));
     let (stop, stopped) = oneshot::channel();
+    let journal = Journal::new(&root);
     let task = tokio::spawn(run(config, root, shown, stopped));
-    Net { links, stop, task }
+    Net { journal, links, stop, task }
 }
 
 impl Net {
@@ -72,18 +76,20 @@ impl Net {
     /// Takes away all that was added, last first, within ten seconds. Logs what fails. The lease is not given back: see
     /// `dhcp`.
     pub async fn undo(mut self) {
-        if self.stop.send(()).is_err() {
-            return; // there was nothing to undo: the task has ended by itself
-        }
-        if timeout(UNDO, &mut self.task).await.is_err() {
+        // If nobody listens, the task has ended by itself, and there is nothing to wait for.
+        let undone = self.stop.send(()).is_err() || timeout(UNDO, &mut self.task).await.is_ok();
+        if !undone {
             self.task.abort();
             log::error!("network: undoing took more than {} s; the rest is left as it is", UNDO.as_secs());
+        }
+        if let Err(error) = self.journal.remove() {
+            log::error!("network: undoing: {error:#}");
         }
     }
 }
 
 async fn run(config: NetworkConfig, root: Root, shown: watch::Sender<Arc<[Link]>>, stop: oneshot::Receiver<()>) {
-    let netlink = match Netlink::open() {
+    let netlink = match edge::open(&Journal::new(&root)).await {
         Ok(netlink) => netlink,
         Err(error) => {
             log::error!("network: no access to the kernel's network ({error}); everything else goes on");

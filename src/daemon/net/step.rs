@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde::{Deserialize, Serialize};
+
 use super::{dhcp::message::Message, owner::Facts};
 
 /// An interface as the kernel shows it.
@@ -75,7 +77,7 @@ pub enum Event {
 }
 
 /// An address to add. Adding one that is there renews its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     pub index: u32,
     pub address: Ipv4Addr,
@@ -85,7 +87,7 @@ pub struct Address {
     pub valid: Option<u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     pub index: u32,
     pub destination: Ipv4Addr,
