@@ -278,12 +278,10 @@ impl Drop for ControlSocket {
     }
 }
 
-/// Removes the control socket and its directory, which hold nothing else.
+/// Removes the control socket with its directory, which holds only what is ours.
 pub fn remove_socket(path: &Path) -> anyhow::Result<()> {
     let directory = path.parent().expect("the path has a directory");
-    let removed = std::fs::remove_file(path).with_context(|| format!("removing {}", path.display()));
-    std::fs::remove_dir(directory).with_context(|| format!("removing {}", directory.display()))?;
-    removed
+    std::fs::remove_dir_all(directory).with_context(|| format!("removing {}", directory.display()))
 }
 
 async fn serve_locally(control: ControlSocket, house: Arc<Rooms>) {
