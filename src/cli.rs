@@ -100,7 +100,7 @@ fn stop(root: &Root) -> anyhow::Result<()> {
             Ok(stream) => stream,
             // Not running, which is what was asked for; a daemon that was killed may have left its socket.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return daemon::remove_socket(&path),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return daemon::clean_up_after(root).await,
             Err(error) => return Err(error).with_context(|| format!("connecting to {}", path.display())),
         };
         let daemon = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
@@ -110,12 +110,12 @@ fn stop(root: &Root) -> anyhow::Result<()> {
         if tokio::time::timeout(STOP_DEADLINE, gone).await.is_ok() {
             return Ok(());
         }
-        // Better a daemon that could not undo everything than one that lives on in the real system.
+        // Better a daemon that was killed than one that lives on in the real system.
         if let Some(pid) = daemon {
             kill(Pid::from_raw(pid), Signal::SIGKILL).context("killing the daemon")?;
-            daemon::remove_socket(&path)?;
+            daemon::clean_up_after(root).await?;
         }
-        bail!("the daemon did not end within {} s and was killed; addresses may be left", STOP_DEADLINE.as_secs())
+        bail!("the daemon did not end within {} s and was killed", STOP_DEADLINE.as_secs())
     })
 }
 

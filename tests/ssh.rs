@@ -207,6 +207,19 @@ fn hand_over_tells_sessions_and_leaves_nothing() {
 }
 
 #[test]
+fn stop_cleans_up_after_a_daemon_that_was_killed() {
+    let mut machine = Machine::started("killed");
+    machine.kill();
+    assert!(machine.root.join("run/vestibule/control").exists());
+    assert!(machine.vestibule(&["stop"]).status.success());
+    assert!(!machine.root.join("run/vestibule").exists());
+    assert!(machine.vestibule(&["stop"]).status.success(), "twice is harmless");
+    machine.start();
+    assert!(machine.vestibule(&["stop"]).status.success());
+    assert!(!machine.root.join("run/vestibule").exists());
+}
+
+#[test]
 fn a_fast_hand_over_does_not_spoil_the_verdict() {
     let mut machine = Machine::started("fast");
     machine.wait_for_ssh();

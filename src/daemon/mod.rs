@@ -278,8 +278,15 @@ impl Drop for ControlSocket {
     }
 }
 
+/// Does what a daemon that was killed can't do any more: takes its network back and removes its files.
+pub async fn clean_up_after(root: &Root) -> anyhow::Result<()> {
+    kmsg::start(root);
+    net::take_back(root).await;
+    remove_socket(&root.join(SOCKET))
+}
+
 /// Removes the control socket with its directory, which holds only what is ours.
-pub fn remove_socket(path: &Path) -> anyhow::Result<()> {
+fn remove_socket(path: &Path) -> anyhow::Result<()> {
     let directory = path.parent().expect("the path has a directory");
     std::fs::remove_dir_all(directory).with_context(|| format!("removing {}", directory.display()))
 }

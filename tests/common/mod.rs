@@ -143,6 +143,13 @@ impl Machine {
         daemon.wait().unwrap().code()
     }
 
+    /// Ends the daemon as a crash does.
+    pub fn kill(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+
     pub fn pid(&self) -> u32 {
         self.daemon.as_ref().unwrap().id()
     }

@@ -67,6 +67,18 @@ pub fn start(config: NetworkConfig, root: Root) -> Net {
     Net { journal, links, stop, task }
 }
 
+/// Takes away what a daemon of this boot that was killed has added, for when no other one comes after it. Logs what
+/// fails; ten seconds at most.
+pub async fn take_back(root: &Root) {
+    match timeout(UNDO, edge::open(&Journal::new(root))).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            log::error!("network: no access to the kernel's network ({error}); nothing can be taken back")
+        }
+        Err(_) => log::error!("network: undoing took more than {} s; the rest is left as it is", UNDO.as_secs()),
+    }
+}
+
 impl Net {
     /// The interfaces, at each change.
     pub fn links(&self) -> watch::Receiver<Arc<[Link]>> {
