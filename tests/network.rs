@@ -237,6 +237,22 @@ fn networkd_has_the_first_word() {
 }
 
 #[test]
+fn what_networkd_takes_over_is_not_taken_away() {
+    in_namespace("what_networkd_takes_over_is_not_taken_away", async |mut lab| {
+        lab.cable("eth0");
+        lab.serve(100, &OPTIONS);
+        let index = sh("cat /sys/class/net/eth0/ifindex");
+        let mut it = lab.start("ip=dhcp");
+        it.until_address("eth0", "192.0.2.10").await;
+        lab.file(&format!("run/systemd/netif/links/{}", index.trim()), "ADMIN_STATE=configured\n");
+        it.net.undo().await;
+        assert!(sh("ip address show eth0").contains("192.0.2.10"));
+        assert!(sh("ip link show eth0").contains(",UP"));
+        assert!(!sh("ip route").contains("default"), "that route is ours alone");
+    });
+}
+
+#[test]
 fn more_changes_than_the_kernel_keeps_for_us_are_seen_nevertheless() {
     in_namespace("more_changes_than_the_kernel_keeps_for_us_are_seen_nevertheless", async |mut lab| {
         lab.cable("eth0");

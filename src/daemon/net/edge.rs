@@ -105,6 +105,7 @@ impl Edge {
             Step::Send { index, to, message } => self.send(index, to, &message)?,
             Step::Nameservers(servers) => self.nameservers(&servers)?,
             Step::LeaveUp(index) => self.note(|ledger| ledger.strike(&Entry::Up(index))),
+            Step::LeaveAll(index) => self.note(|ledger| ledger.leave(index)),
             Step::Forget(index) => self.note(|ledger| ledger.forget(index)),
             Step::Log(text) => log::info!("network: {text}"),
         }

@@ -89,6 +89,11 @@ impl Ledger {
         self.0.retain(|it| !it.same(entry));
     }
 
+    /// The interface and its address are somebody else's now. Our routes are not: they are told by their metric.
+    pub fn leave(&mut self, index: u32) {
+        self.0.retain(|it| matches!(it, Entry::Route(_)) || it.index() != Some(index));
+    }
+
     /// The interface is gone.
     pub fn forget(&mut self, index: u32) {
         self.0.retain(|it| it.index() != Some(index));
@@ -170,5 +175,13 @@ mod tests {
         ledger.strike(&address(7, 1));
         ledger.forget(3);
         assert_eq!(undo(&mut ledger).0, [address(8, 60), Entry::Up(2)]);
+        let (destination, source) = ([0; 4].into(), [192, 0, 2, 7].into());
+        let route = Route { index: 2, destination, prefix: 0, gateway: None, onlink: false, source, metric: 2050 };
+        let mtu = Entry::Mtu { index: 2, before: 1500 };
+        for entry in [mtu, Entry::Up(2), address(7, 60), Entry::Route(route), Entry::Up(3), file("a", false)] {
+            ledger.record(entry);
+        }
+        ledger.leave(2);
+        assert_eq!(undo(&mut ledger).0, [file("a", false), Entry::Up(3), Entry::Route(route)]);
     }
 }

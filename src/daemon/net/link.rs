@@ -15,6 +15,10 @@ use crate::{
     control::message,
 };
 
+/// Metric of our routes: above those that somebody else may have (0, and 1024 of systemd-networkd is the usual); the
+/// index is added so that two interfaces can have a default route each.
+const METRIC: u32 = 2048;
+
 pub struct Link {
     pub seen: LinkSeen,
     pub facts: Facts,
@@ -37,6 +41,8 @@ pub struct Ours {
     pub address: Address,
     pub routes: Vec<Route>,
     pub nameservers: Vec<IpAddr>,
+    /// Somebody else has taken the interface over, and the address with it: both stay when we go.
+    pub theirs: bool,
 }
 
 #[derive(Debug)]
@@ -162,4 +168,25 @@ impl Link {
         };
         Some(note.to_owned())
     }
+}
+
+/// The routes that an address comes with: destination, prefix length, gateway (0.0.0.0: directly on the link).
+pub fn routes(address: &Address, routes: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Vec<Route> {
+    let on_link = |gateway: Ipv4Addr| {
+        let mask = u32::MAX.checked_shl(32 - u32::from(address.prefix)).unwrap_or(0);
+        address.peer == Some(gateway) || (gateway.to_bits() ^ address.address.to_bits()) & mask == 0
+    };
+    let route = |&(destination, prefix, gateway): &(Ipv4Addr, u8, Ipv4Addr)| Route {
+        index: address.index,
+        destination,
+        prefix,
+        gateway: (!gateway.is_unspecified()).then_some(gateway),
+        onlink: !gateway.is_unspecified() && !on_link(gateway),
+        source: address.address,
+        metric: METRIC.saturating_add(address.index),
+    };
+    let mut routes: Vec<Route> = routes.iter().map(route).collect();
+    // Those without a gateway first: RFC 3442 lets the others depend on them.
+    routes.sort_by_key(|route| route.gateway.is_some());
+    routes
 }

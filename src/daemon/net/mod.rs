@@ -165,6 +165,7 @@ impl Room {
         if let Err(error) = self.connect() {
             log::error!("network: the netlink socket failed and can't be opened again ({error})");
         }
+        self.look_again().await; // so that nothing is taken away that is somebody else's by now
         for failure in self.edge.undo().await {
             log::error!("network: undoing: {failure:#}");
         }
@@ -215,11 +216,16 @@ impl Room {
     }
 
     async fn tick(&mut self) {
-        for link in self.plan.undecided().cloned().collect::<Vec<_>>() {
+        self.look_again().await;
+        self.handle(Event::Tick).await;
+    }
+
+    /// The files that tell whose an interface is have no event of their own.
+    async fn look_again(&mut self) {
+        for link in self.plan.watched().cloned().collect::<Vec<_>>() {
             let (link, facts) = self.with_facts(link);
             self.handle(Event::Link(link, facts)).await;
         }
-        self.handle(Event::Tick).await;
     }
 
     fn with_facts(&self, link: LinkSeen) -> (LinkSeen, owner::Facts) {

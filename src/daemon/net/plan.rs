@@ -11,9 +11,9 @@ use std::{
 
 use super::{
     dhcp::{Action, Client, Lease},
-    link::{Link, Ours, Phase},
+    link::{self, Link, Ours, Phase},
     owner::{Facts, Owner, owner},
-    step::{Address, AddressSeen, Event, LinkSeen, Route, Sort, Step},
+    step::{Address, AddressSeen, Event, LinkSeen, Sort, Step},
 };
 use crate::{
     config::network::{Interface, Method, NetworkConfig, StaticAddress, Which},
@@ -24,9 +24,6 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The kernel drops a leased address by itself, should we not be there any more, this much after us.
 const LEASE_MARGIN: u32 = 30;
-/// Metric of our routes: above those that somebody else may have (0, and 1024 of systemd-networkd is the usual); the
-/// index is added so that two interfaces can have a default route each.
-const METRIC: u32 = 2048;
 
 /// Everything that is known and going on.
 pub struct Plan {
@@ -52,9 +49,10 @@ impl Plan {
         self.links.values().filter_map(Link::deadline).min()
     }
 
-    /// Interfaces whose [`Facts`] have to be looked at again before a tick.
-    pub fn undecided(&self) -> impl Iterator<Item = &LinkSeen> {
-        self.links.values().filter(|link| matches!(link.phase, Phase::Undecided { .. })).map(|link| &link.seen)
+    /// Interfaces whose [`Facts`] have to be looked at again before a tick, and before everything is undone.
+    pub fn watched(&self) -> impl Iterator<Item = &LinkSeen> {
+        let open = |link: &&Link| matches!(link.phase, Phase::Undecided { .. }) || link.ours.is_some();
+        self.links.values().filter(open).map(|link| &link.seen)
     }
 
     pub fn name(&self, index: u32) -> &str {
@@ -188,8 +186,11 @@ impl Plan {
             return;
         };
         let foreign = self.addresses.iter().any(|it| it.index == index && link.is_foreign(it));
-        if link.ours.is_some() {
+        if let Some(ours) = &link.ours {
             // Sessions may depend on our address. It stays as long as we do; the interface stays up after us.
+            if let (Owner::System(whose), false) = (owner(&link.facts, false, Duration::MAX), ours.theirs) {
+                return self.hand_over(index, whose);
+            }
             if foreign && !link.shared {
                 self.set(index, |link| link.shared = true);
                 self.steps.push(Step::LeaveUp(index));
@@ -235,6 +236,16 @@ impl Plan {
         self.steps.push(Step::Log(format!("{name}: {whose}; vestibule leaves it alone")));
         self.steps.extend([Step::Silence(index), Step::LeaveUp(index)]);
         link.phase = Phase::System(whose);
+    }
+
+    /// Somebody has begun to configure what we hold, perhaps with the same address: not ours to take away any more.
+    fn hand_over(&mut self, index: u32, whose: &'static str) {
+        self.set(index, |link| {
+            link.shared = true;
+            link.ours.iter_mut().for_each(|ours| ours.theirs = true);
+        });
+        self.steps.push(Step::LeaveAll(index));
+        self.say(index, format!("{whose} now; it stays up with its address when vestibule ends"));
     }
 
     fn bring_up(&mut self, now: Duration, index: u32, interface: &Interface) {
@@ -299,9 +310,12 @@ impl Plan {
                 Action::Lost(why) => {
                     let Some(link) = self.links.get_mut(&index) else { continue };
                     let Some(ours) = link.ours.take() else { continue };
-                    link.leaving.push(ours.address.address);
                     self.steps.extend(ours.routes.iter().rev().copied().map(Step::RemoveRoute));
-                    self.steps.extend([Step::RemoveAddress(ours.address), Step::Listen(index)]);
+                    if !ours.theirs {
+                        link.leaving.push(ours.address.address);
+                        self.steps.push(Step::RemoveAddress(ours.address));
+                    }
+                    self.steps.push(Step::Listen(index));
                     self.say(index, format!("{} is lost: {why}", ours.address.address));
                 }
             }
@@ -325,28 +339,15 @@ impl Plan {
 
     /// Adds an address with its routes, or changes what is there to it.
     fn configure(&mut self, index: u32, address: Address, routes: &[(Ipv4Addr, u8, Ipv4Addr)], servers: Vec<IpAddr>) {
-        let on_link = |gateway: Ipv4Addr| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(address.prefix)).unwrap_or(0);
-            address.peer == Some(gateway) || (gateway.to_bits() ^ address.address.to_bits()) & mask == 0
-        };
-        let route = |&(destination, prefix, gateway): &(Ipv4Addr, u8, Ipv4Addr)| Route {
-            index,
-            destination,
-            prefix,
-            gateway: (!gateway.is_unspecified()).then_some(gateway),
-            onlink: !gateway.is_unspecified() && !on_link(gateway),
-            source: address.address,
-            metric: METRIC.saturating_add(index),
-        };
-        let mut routes: Vec<Route> = routes.iter().map(route).collect();
-        // Those without a gateway first: RFC 3442 lets the others depend on them.
-        routes.sort_by_key(|route| route.gateway.is_some());
+        let routes = link::routes(&address, routes);
         let Some(link) = self.links.get_mut(&index) else { return };
-        let before = link.ours.replace(Ours { address, routes: routes.clone(), nameservers: servers });
+        let theirs = link.ours.as_ref().is_some_and(|ours| ours.theirs);
+        let before = link.ours.replace(Ours { address, routes: routes.clone(), nameservers: servers, theirs });
         link.trouble = None;
         let before = before.map(|ours| ours.routes).unwrap_or_default();
         self.steps.extend(before.iter().filter(|old| !routes.contains(old)).copied().map(Step::RemoveRoute));
         self.steps.push(Step::AddAddress(address));
+        self.steps.extend(theirs.then_some(Step::LeaveAll(index)));
         self.steps.extend(routes.iter().filter(|new| !before.contains(new)).copied().map(Step::AddRoute));
     }
 

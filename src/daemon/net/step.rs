@@ -129,6 +129,8 @@ pub enum Step {
     Nameservers(Vec<IpAddr>),
     /// Somebody else has the interface now: it stays up when we go.
     LeaveUp(u32),
+    /// Somebody else has the interface and the address on it now: they stay as they are when we go.
+    LeaveAll(u32),
     /// The interface is gone, and with it all that we added to it.
     Forget(u32),
     Log(String),

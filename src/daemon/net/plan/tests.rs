@@ -1,11 +1,14 @@
 use super::{
     super::{
         dhcp::message::{self as dhcp, Message},
-        owner::{SYSTEM_GRACE, UDEV_GRACE},
+        owner::{Networkd, SYSTEM_GRACE, UDEV_GRACE},
+        step::Route,
     },
     *,
 };
 use crate::config::cmdline::CommandLine;
+
+mod routes;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,7 @@ impl Story {
             }
             Step::Nameservers(servers) => format!("resolver {servers:?}"),
             Step::LeaveUp(index) => format!("leave-up {index}"),
+            Step::LeaveAll(index) => format!("leave-all {index}"),
             Step::Forget(index) => format!("forget {index}"),
             Step::Log(text) => format!("“{text}”"),
         }
@@ -178,7 +182,7 @@ fn udev_first_but_not_for_ever() {
     let pending = Facts { udev_pending: true, ..hardware() };
     let mut story = Story::new("ip=dhcp");
     assert_eq!(story.event(Event::Link(eth0(false, false), pending.clone())), [""; 0]);
-    assert_eq!(story.plan.undecided().count(), 1);
+    assert_eq!(story.plan.watched().count(), 1);
     assert_eq!(story.pass(UDEV_GRACE / 2), [""; 0]);
     assert_eq!(story.link(link(2, "ens3", false, false)), ["“ens3: renamed from eth0”", "up 2"]);
     let mut story = Story::new("ip=dhcp");
@@ -192,19 +196,19 @@ fn what_is_not_wanted_any_more_is_not_waited_for() {
     let mut story = Story::new("ip=eth0:dhcp");
     story.event(Event::Link(eth0(false, false), pending.clone()));
     story.event(Event::Link(link(2, "enp1s0", false, false), pending.clone()));
-    assert_eq!((story.plan.deadline(), story.plan.undecided().count()), (None, 0), "renamed");
+    assert_eq!((story.plan.deadline(), story.plan.watched().count()), (None, 0), "renamed");
     let mut story = Story::new("ip=192.0.2.7:::24:::none");
     story.event(Event::Link(eth0(false, false), pending));
     story.link(link(3, "eth1", true, true));
     assert_eq!(story.pass(SECOND), [""; 0]);
     assert_eq!(story.plan.deadline(), None, "another took the place");
     assert_eq!(story.event(Event::LinkGone(3)).len(), 3);
-    assert_eq!(story.plan.undecided().count(), 1, "the place is free again");
+    assert_eq!(story.plan.watched().count(), 1, "the place is free again");
 }
 
 #[test]
 fn a_configurator_that_is_expected_gets_time() {
-    let expected = Facts { networkd: super::super::owner::Networkd::Expected, ..hardware() };
+    let expected = Facts { networkd: Networkd::Expected, ..hardware() };
     let mut story = Story::new("ip=dhcp");
     story.event(Event::Link(eth0(false, false), expected.clone()));
     assert_eq!(story.pass(SYSTEM_GRACE / 2), [""; 0]);
@@ -246,6 +250,23 @@ fn an_address_of_somebody_else_beside_ours() {
     assert_eq!(story.event(Event::Address(address(2, "192.0.2.98"))), [""; 0]);
     assert_eq!(story.configured_by().as_deref(), Some("dhcp"));
     assert_eq!(story.pass(SECOND * 60), ["send 2 3 to 192.0.2.1"], "it is still renewed");
+}
+
+#[test]
+fn a_configurator_that_takes_over_what_we_have_set_up_keeps_it() {
+    let facts = |state: &str| Facts { networkd: Networkd::Says(state.into()), ..hardware() };
+    let mut story = Story::bound();
+    assert_eq!(story.event(Event::Link(eth0(true, true), facts("pending"))), [""; 0]);
+    let did = story.event(Event::Link(eth0(true, true), facts("configured")));
+    let told = "“eth0: left to systemd-networkd now; it stays up with its address when vestibule ends”";
+    assert_eq!(did, ["leave-all 2", told]);
+    assert_eq!(story.event(Event::Link(eth0(true, true), facts("configured"))), [""; 0], "once");
+    assert_eq!(story.pass(SECOND * 60), ["send 2 3 to 192.0.2.1"], "sessions may depend on it still");
+    let did = story.answer(dhcp::ACK, &[(dhcp::ROUTERS, &[192, 0, 2, 1]), (dhcp::NAMESERVERS, &[192, 0, 2, 53])]);
+    assert_eq!(did, ["+192.0.2.7/24", "leave-all 2"]);
+    story.pass(SECOND * 60);
+    let did = story.answer(dhcp::NAK, &[]);
+    assert_eq!(did[..2], ["-0.0.0.0/0 via 192.0.2.1 metric 2050", "listen 2"], "the address stays: {did:?}");
 }
 
 #[test]
@@ -313,30 +334,6 @@ fn an_address_whose_going_was_missed_is_got_anew() {
     assert_eq!(story.event(Event::Listed { links: links(), addresses: still }), [""; 0]);
     let did = story.event(Event::Listed { links: links(), addresses: Vec::new() });
     assert_eq!(did[1..4], ["“eth0: 192.0.2.7 was removed by somebody else”", "listen 2", "broadcast 2 1"]);
-}
-
-#[test]
-fn static_gateways() {
-    for (line, expected) in [
-        ("ip=192.0.2.7::192.0.2.1:24::eth0:none", "+0.0.0.0/0 via 192.0.2.1 metric 2050"),
-        ("ip=192.0.2.7::198.51.100.1:24::eth0:none", "+0.0.0.0/0 via 198.51.100.1 onlink metric 2050"),
-        ("ip=192.0.2.7:198.51.100.1:198.51.100.1:32::eth0:none", "+0.0.0.0/0 via 198.51.100.1 metric 2050"),
-        ("ip=192.0.2.7::198.51.100.1:0::eth0:none", "+0.0.0.0/0 via 198.51.100.1 metric 2050"),
-    ] {
-        let did = Story::new(line).link(eth0(false, false));
-        assert_eq!((did[0].as_str(), did[2].as_str()), ("up 2", expected), "{line}");
-    }
-}
-
-#[test]
-fn classless_routes_in_an_order_that_works() {
-    let mut story = Story::new("ip=dhcp");
-    story.link(eth0(true, true));
-    story.answer(dhcp::OFFER, &[]);
-    let routes = [0, 198, 51, 100, 1, 32, 198, 51, 100, 1, 0, 0, 0, 0];
-    let did = story.answer(dhcp::ACK, &[(dhcp::ROUTES, &routes), (dhcp::ROUTERS, &[192, 0, 2, 1])]);
-    assert_eq!(did[1], "+198.51.100.1/32 metric 2050");
-    assert_eq!(did[2], "+0.0.0.0/0 via 198.51.100.1 onlink metric 2050");
 }
 
 #[test]
