@@ -307,6 +307,10 @@ fn what_a_killed_daemon_has_left_is_taken_back() {
         it.net.undo().await;
         assert_eq!(lab.read("etc/resolv.conf").as_deref(), Some("nameserver 203.0.113.53\n"));
 
+        lab.start_and_kill(line, "eth0", "192.0.2.7/24");
+        vestibule::daemon::net::take_back(&lab.root()).await; // as hand-over does if none is running
+        assert_eq!((snapshot(), lab.exists(LEDGER)), (before.clone(), false));
+
         lab.file(LEDGER, "nonsense");
         let mut it = lab.start("ip=dhcp");
         it.until_address("eth0", "192.0.2.10").await;

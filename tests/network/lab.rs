@@ -173,6 +173,10 @@ impl Lab {
         fs::read_to_string(self.root.join(path)).ok()
     }
 
+    pub fn root(&self) -> Root {
+        Root::new(&self.root)
+    }
+
     pub fn exists(&self, path: &str) -> bool {
         self.root.join(path).exists()
     }
@@ -181,7 +185,7 @@ impl Lab {
     pub fn start(&self, command_line: &str) -> Watched {
         let (config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
         assert_eq!(problems, [""; 0]);
-        let net = net::start(config, Root::new(&self.root));
+        let net = net::start(config, self.root());
         Watched { links: net.links(), net }
     }
 
