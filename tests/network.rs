@@ -3,7 +3,10 @@
 #[path = "network/lab.rs"]
 mod lab;
 
+use std::time::Duration;
+
 use lab::{in_namespace, sh, snapshot, until};
+use tokio::time::timeout;
 
 const OPTIONS: [&str; 2] = ["--dhcp-option=option:router,192.0.2.1", "--dhcp-option=option:dns-server,192.0.2.53"];
 
@@ -355,6 +358,25 @@ fn without_the_right_to_change_anything_it_says_so() {
         let failed = "setting the interface up: Operation not permitted (os error 1)";
         it.until("eth0", "said so", |link| link.note.as_deref() == Some(failed)).await;
         it.net.undo().await;
+    });
+}
+
+#[test]
+fn without_access_to_the_kernel_there_is_no_network_and_nothing_waits() {
+    in_namespace("without_access_to_the_kernel_there_is_no_network_and_nothing_waits", async |lab| {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        lab.cable("eth0");
+        let allowed = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..allowed }).unwrap(); // so there are no sockets
+        let it = lab.start("ip=dhcp");
+        let mut links = it.net.links();
+        let ended = timeout(Duration::from_secs(1), links.changed()).await;
+        let undone = timeout(Duration::from_secs(1), it.net.undo()).await;
+        setrlimit(Resource::Nofile, allowed).unwrap();
+        assert!(ended.is_ok_and(|changed| changed.is_err()) && undone.is_ok());
+        let said: Vec<String> = lab::said().into_iter().filter(|line| line.starts_with("ERROR")).collect();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("no access to the kernel's network"), "{said:?}");
     });
 }
 

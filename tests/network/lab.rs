@@ -8,7 +8,7 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -263,6 +263,13 @@ pub fn sh(line: &str) -> String {
     String::from_utf8(run.stdout).unwrap()
 }
 
+/// The lines that were logged.
+pub fn said() -> Vec<String> {
+    SAID.lock().unwrap().clone()
+}
+
+static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
 struct Stderr;
 
 impl log::Log for Stderr {
@@ -271,7 +278,9 @@ impl log::Log for Stderr {
     }
 
     fn log(&self, record: &log::Record) {
-        eprintln!("{}: {}", record.level(), record.args());
+        let line = format!("{}: {}", record.level(), record.args());
+        eprintln!("{line}");
+        SAID.lock().unwrap().push(line);
     }
 
     fn flush(&self) {}
