@@ -81,8 +81,10 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
     // In this order: users are told while they can still be reached, then the network goes, then our files.
     broker.stop();
     stopping.send_replace(true);
-    if let Some(listener) = listener {
-        listener.await.context("the SSH listener")?;
+    if let Some(listener) = listener
+        && let Err(error) = listener.await
+    {
+        log::error!("the SSH listener ended badly: {error}; going on");
     }
     if let Some(net) = net {
         net.undo().await;
