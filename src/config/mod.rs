@@ -128,7 +128,10 @@ fn read(root: &Root, path: &str) -> Result<Option<String>, String> {
 fn read_text(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::new(ErrorKind::InvalidData, format!("it is larger than {} KiB", MAX_FILE >> 10)));
+    }
     Ok(text)
 }
 
@@ -166,6 +169,13 @@ mod tests {
         assert_eq!(Config::load(&Fixture::new(&[roots])).authorized_keys.1, "roots");
         let broken = Config::load(&Fixture::new(&[("etc/vestibule/authorized_keys", &[0xff]), roots]));
         assert_eq!((broken.authorized_keys.1.as_str(), broken.problems.len()), ("", 1));
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_said_to_be() {
+        let large = vec![b'#'; MAX_FILE as usize + 1];
+        let config = Config::load(&Fixture::new(&[("etc/vestibule/authorized_keys", &large)]));
+        assert!(config.problems[0].ends_with("authorized_keys can't be read: it is larger than 256 KiB"));
     }
 
     #[test]
