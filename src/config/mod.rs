@@ -19,6 +19,9 @@ pub const HOST_KEY: &str = "/etc/vestibule/ssh_host_ed25519_key";
 /// Where authorised keys are looked for; the first that exists counts.
 pub const AUTHORIZED_KEYS: [&str; 2] = ["/etc/vestibule/authorized_keys", "/root/.ssh/authorized_keys"];
 
+/// Where the host's name stands: in an image, and on a host.
+pub const HOST_NAME: [&str; 2] = ["/etc/vestibule/hostname", "/etc/hostname"];
+
 /// Largest file that is read; anything bigger is not what it should be.
 const MAX_FILE: u64 = 256 << 10;
 
@@ -106,12 +109,15 @@ fn first_of(root: &Root, paths: &[&str], problems: &mut Vec<String>) -> (String,
     (paths[0].to_owned(), String::new())
 }
 
-/// The name of this machine: what the kernel has been told, else what the image was built with.
+/// The name of this machine: what the kernel has been told, else what the image was built with (an initramfs often has
+/// no /etc/hostname of its own, and its kernel is called localhost).
 pub fn host_name(root: &Root) -> String {
     let kernel = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     kernel
         .filter(|name| !name.is_empty() && !matches!(name.as_str(), "(none)" | "localhost"))
-        .or_else(|| read(root, "/etc/hostname").ok().flatten().map(|name| name.trim().to_owned()))
+        .or_else(|| {
+            HOST_NAME.iter().find_map(|path| read(root, path).ok().flatten()).map(|name| name.trim().to_owned())
+        })
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "localhost".to_owned())
 }

@@ -5,7 +5,7 @@ use anyhow::bail;
 
 use super::keys;
 use crate::config::network::NetworkConfig;
-use crate::config::{AUTHORIZED_KEYS, CONFIG_FILE, Config, HOST_KEY};
+use crate::config::{AUTHORIZED_KEYS, CONFIG_FILE, Config, HOST_KEY, HOST_NAME};
 use crate::root::Root;
 use crate::session::ssh::authorized_keys;
 
@@ -64,9 +64,12 @@ pub fn command(root: &Root) -> anyhow::Result<()> {
 /// `vestibule check --files`: what the image needs, one `source<TAB>destination` per line.
 pub fn print_files(root: &Root) {
     let config = Config::load(root);
-    for (source, destination) in
-        [(CONFIG_FILE, CONFIG_FILE), (&config.authorized_keys.0, AUTHORIZED_KEYS[0]), (HOST_KEY, HOST_KEY)]
-    {
+    for (source, destination) in [
+        (CONFIG_FILE, CONFIG_FILE),
+        (&config.authorized_keys.0, AUTHORIZED_KEYS[0]),
+        (HOST_KEY, HOST_KEY),
+        (HOST_NAME[1], HOST_NAME[0]),
+    ] {
         let source = root.join(source);
         if source.exists() {
             println!("{}\t{destination}", source.display());
