@@ -12,6 +12,7 @@ def whole_way(guest):
     question = guest.wait_until_asked()
     expect(question["volume"] == ROOT.volume, f"status names another volume: {question}")
     expect("vda" in question["device"] or ROOT.uuid in question["device"], f"status names another device: {question}")
+    expect(guest.status()["host"] != "localhost", "the image does not know the name of its host")
     peek = guest.ssh("peek")
     expect(peek.status == 0 and "passphrase" in peek.out.lower(), f"peek does not show the prompt: {peek}")
 
