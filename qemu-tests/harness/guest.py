@@ -19,6 +19,9 @@ REAL_ROOT_DEADLINE = 240
 # Between two looks at the status.
 STATUS_INTERVAL = 2
 
+# Somebody at the console reads a prompt before typing.
+PERSON_REACTS = 2
+
 # systemd's question, with the name of the volume, and cryptsetup's own, with its device.
 PROMPT = r"[Pp]lease enter passphrase for disk .*?:|Enter passphrase for /dev/\S+:"
 
@@ -105,7 +108,11 @@ class Guest:
         return session
 
     def type_on_console(self, text):
-        """Types on the machine's own console: the serial line, or the keyboard when the screen is the console."""
+        """Types on the machine's own console: the serial line, or the keyboard when the screen is the console.
+
+        A prompt is printed a moment before the echo is switched off, and that throws away what came in between. Nothing
+        tells when it is done; a person is never that quick."""
+        time.sleep(PERSON_REACTS)
         if self.setting.consoles[-1].startswith("ttyS"):
             self.machine.type_on_serial(text)
         else:
