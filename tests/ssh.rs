@@ -333,7 +333,7 @@ fn a_session_process_is_confined() {
     let mut stream = TcpStream::connect(("127.0.0.1", machine.port)).unwrap();
     stream.read_exact(&mut [0; 4]).unwrap(); // the banner: the session runs
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", machine.pid())).unwrap();
-    let session = children.split_whitespace().next().unwrap();
+    let session = children.split_whitespace().next_back().unwrap(); // that of wait_for_ssh may still be there
     let status = std::fs::read_to_string(format!("/proc/{session}/status")).unwrap();
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     let limits = std::fs::read_to_string(format!("/proc/{session}/limits")).unwrap();
