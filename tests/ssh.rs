@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use common::terminal::Reader;
 use common::{DEADLINE, Machine};
 
 fn text(bytes: &[u8]) -> String {
@@ -385,46 +386,4 @@ fn memory_holds(pid: &str, wanted: &[u8]) -> bool {
         let mut bytes = vec![0; (to - from) as usize];
         memory.read_exact_at(&mut bytes, from).is_ok() && bytes.windows(wanted.len()).any(|window| window == wanted)
     })
-}
-
-/// What a terminal has shown so far.
-struct Reader {
-    bytes: std::sync::mpsc::Receiver<Vec<u8>>,
-    seen: String,
-    from: usize,
-}
-
-impl Reader {
-    fn new(mut from: impl Read + Send + 'static) -> Self {
-        let (sender, bytes) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 1024];
-            while let Ok(length @ 1..) = from.read(&mut buffer) {
-                if sender.send(buffer[..length].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { bytes, seen: String::new(), from: 0 }
-    }
-
-    /// Reads on until `text` comes, after what was found before.
-    fn until(&mut self, text: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(at) = self.seen[self.from..].find(text) {
-                self.from += at + text.len();
-                return;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.bytes.recv_timeout(left) {
-                Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
-                Err(error) => panic!("{error} before {text:?} was seen; seen:\n{}", self.seen),
-            }
-        }
-    }
-
-    fn all(&self) -> &str {
-        &self.seen
-    }
 }

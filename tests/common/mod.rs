@@ -1,5 +1,7 @@
 //! A machine that waits: the daemon on a fixture root, an asker that speaks systemd's protocol, and OpenSSH clients.
 
+pub mod terminal;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
