@@ -34,6 +34,7 @@ use lifecycle::{Lifecycle, Stopper};
 use listener::Listener;
 use net::Net;
 use prompt::broker::{Broker, View, Wanted};
+use prompt::recipe::Recipes;
 use prompt::systemd::Systemd;
 use prompt::tty::Tty;
 use prompt::{Source, volumes};
@@ -96,7 +97,8 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
 }
 
 fn start_prompts(root: &Root) -> Broker {
-    let sources = vec![Systemd::new(root.clone()).spawn(), Tty::new(root.clone()).spawn()];
+    let recipes = Recipes::default();
+    let sources = vec![Systemd::new(root.clone()).spawn(), Tty::new(root.clone(), recipes).spawn()];
     Broker::spawn(sources, volumes::spawn(root.clone()))
 }
 

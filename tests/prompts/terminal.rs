@@ -14,6 +14,7 @@ use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use vestibule::control::message::{Kind, Stage};
 use vestibule::daemon::prompt::broker::{Broker, View, Wanted};
+use vestibule::daemon::prompt::recipe::Recipes;
 use vestibule::daemon::prompt::tty::Tty;
 use vestibule::daemon::prompt::{Source, Verdict, volumes};
 
@@ -70,7 +71,10 @@ impl Console {
     }
 
     fn broker(&self) -> Broker {
-        Broker::spawn(vec![Tty::new(self.machine.root()).spawn()], volumes::spawn(self.machine.root()))
+        Broker::spawn(
+            vec![Tty::new(self.machine.root(), Recipes::default()).spawn()],
+            volumes::spawn(self.machine.root()),
+        )
     }
 
     /// Other tests' processes are seen as well: waits for ours.
@@ -241,7 +245,8 @@ async fn a_terminal_with_echo_is_not_asking() {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let broker = Broker::spawn(vec![Tty::new(machine.root()).spawn()], volumes::spawn(machine.root()));
+    let broker =
+        Broker::spawn(vec![Tty::new(machine.root(), Recipes::default()).spawn()], volumes::spawn(machine.root()));
     let asks = |view: &View| view.questions.iter().any(|question| question.device.as_deref() == Some("-"));
     let early = tokio::time::timeout(Duration::from_millis(1500), until(&broker, asks)).await;
     assert!(early.is_err(), "asked with echo on");
@@ -259,7 +264,8 @@ async fn what_only_tests_a_passphrase_is_left_alone() {
         return;
     }
     let machine = Machine::new().with_real_processes();
-    let broker = Broker::spawn(vec![Tty::new(machine.root()).spawn()], volumes::spawn(machine.root()));
+    let broker =
+        Broker::spawn(vec![Tty::new(machine.root(), Recipes::default()).spawn()], volumes::spawn(machine.root()));
     let image = machine.luks(PASSPHRASE);
     let pty = openpty(None, None).unwrap();
     let mut tester = tokio::process::Command::new("cryptsetup")

@@ -10,6 +10,7 @@ pub mod broker;
 mod cryptsetup;
 mod observe;
 mod process;
+pub mod recipe;
 mod submit;
 pub mod systemd;
 pub mod tty;

@@ -20,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::cryptsetup::{Opened, Opening};
 use super::process::{self, Process};
+use super::recipe::{Recipe, Recipes};
 use super::{
     Answer, Kind, Posed, Prompt, Prompts, Question, Source, Stage, VERDICT_DEADLINE, Verdict, next_id, volumes,
 };
@@ -40,11 +41,12 @@ const READING: [&str; 4] = ["wait_woken", "n_tty_read", "do_select", "poll_sched
 /// The source. It looks at processes below `root`.
 pub struct Tty {
     root: Root,
+    recipes: Recipes,
 }
 
 impl Tty {
-    pub fn new(root: Root) -> Self {
-        Self { root }
+    pub fn new(root: Root, recipes: Recipes) -> Self {
+        Self { root, recipes }
     }
 }
 
@@ -53,7 +55,8 @@ impl Source for Tty {
         let (publish, receiver) = watch::channel(Prompts::from([]));
         let changed = Arc::new(Notify::new());
         let (kernel, waiters) = Default::default();
-        tokio::spawn(Scan { root: self.root, publish, kernel, waiters, changed, complained: false }.run());
+        let Self { root, recipes } = self;
+        tokio::spawn(Scan { root, recipes, publish, kernel, waiters, changed, complained: false }.run());
         receiver
     }
 }
@@ -61,6 +64,7 @@ impl Source for Tty {
 /// The state of the one task that looks at processes.
 struct Scan {
     root: Root,
+    recipes: Recipes,
     publish: watch::Sender<Prompts>,
     /// Processes without a program: kernel threads, which never get one.
     kernel: BTreeSet<i32>,
@@ -81,8 +85,7 @@ struct Waiter {
 /// A process, and what it was started for.
 struct Command {
     process: Process,
-    program: PathBuf,
-    opening: Opening,
+    recipe: Arc<Recipe>,
 }
 
 impl Scan {
@@ -140,7 +143,10 @@ impl Scan {
         let Some(opening) = Opening::parse(&process::arguments(&self.root, pid)) else { return };
         match Process::open(pid) {
             Ok(Some(process)) => {
-                let command = Arc::new(Command { process, program, opening });
+                let path = process::variable(&self.root, pid, "PATH");
+                let recipe = Arc::new(Recipe { opening, program, path });
+                self.recipes.note(recipe.clone());
+                let command = Arc::new(Command { process, recipe });
                 self.waiters.insert(pid, Waiter { command, prompt: None, carrier: None });
             }
             Ok(None) => {}
@@ -185,7 +191,7 @@ impl Scan {
 
 impl Command {
     fn question(&self) -> Question {
-        let Opening { device, volume, .. } = &self.opening;
+        let Opening { device, volume, .. } = &self.recipe.opening;
         Question {
             id: next_id(),
             kind: Kind::Passphrase,
@@ -202,16 +208,11 @@ impl Command {
 
     /// Tries the passphrase beside the process that waits.
     async fn check(&self, root: &Root, secret: &Secret) -> Verdict {
-        if !self.opening.takes_a_pipe() {
-            let reason = format!("a {} volume takes its passphrase only at the console", self.opening.format());
-            return Verdict::NotDelivered(reason);
-        }
-        let path = process::variable(root, self.process.pid, "PATH");
-        match self.opening.open(&self.program, path, secret, VERDICT_DEADLINE).await {
-            Opened::Yes => match timeout(MAPPING_GRACE, volumes::opened(root, &self.opening.volume)).await {
+        match self.recipe.open(secret).await {
+            Opened::Yes => match timeout(MAPPING_GRACE, volumes::opened(root, &self.recipe.opening.volume)).await {
                 Ok(()) => Verdict::Unlocked,
                 Err(_) => {
-                    log::warn!("{}: cryptsetup says that it opened it, but it is not open", self.opening.volume);
+                    log::warn!("{}: cryptsetup says that it opened it, but it is not open", self.recipe.opening.volume);
                     Verdict::NoVerdict
                 }
             },
@@ -219,11 +220,14 @@ impl Command {
             _ if self.is_open(root) => Verdict::Unlocked,
             Opened::WrongPassphrase => Verdict::Wrong { tries_left: None },
             Opened::Failed(reason) => {
-                log::warn!("{}: {reason}", self.opening.device);
+                log::warn!("{}: {reason}", self.recipe.opening.device);
                 Verdict::NotDelivered(reason)
             }
             Opened::TooLate => {
-                log::warn!("{}: no verdict within {VERDICT_DEADLINE:?}; our cryptsetup was ended", self.opening.device);
+                log::warn!(
+                    "{}: no verdict within {VERDICT_DEADLINE:?}; our cryptsetup was ended",
+                    self.recipe.opening.device
+                );
                 Verdict::NoVerdict
             }
         }
@@ -234,16 +238,19 @@ impl Command {
         if let Err(error) = self.process.terminate()
             && !self.process.has_ended()
         {
-            log::error!("{} is open, but the cryptsetup that still asks can't be ended: {error}", self.opening.device);
+            log::error!(
+                "{} is open, but the cryptsetup that still asks can't be ended: {error}",
+                self.recipe.opening.device
+            );
         }
         if timeout(WAITER_END, self.process.ended()).await.is_err() {
-            log::error!("{} is open, but the cryptsetup that still asks doesn't end", self.opening.device);
+            log::error!("{} is open, but the cryptsetup that still asks doesn't end", self.recipe.opening.device);
         }
     }
 
     /// What became of a question that nobody answered here.
     async fn fate(&self, root: &Root) -> Verdict {
-        let volume = &self.opening.volume;
+        let volume = &self.recipe.opening.volume;
         let opened = volumes::opened(root, volume);
         let ended = async {
             self.process.ended().await;
@@ -263,7 +270,7 @@ impl Command {
     }
 
     fn is_open(&self, root: &Root) -> bool {
-        volumes::is_open(root, &self.opening.volume)
+        volumes::is_open(root, &self.recipe.opening.volume)
     }
 }
 
