@@ -35,8 +35,7 @@ class Guest:
         self._directory = directory
         image = images.image(setting.kind)
         arguments = [f"console={console}" for console in setting.consoles]
-        arguments += [f"rd.luks.uuid={disk.uuid}" for disk in self.disks]
-        arguments += [f"root=UUID={disks.ROOT_UUID}", "ro", setting.arguments]
+        arguments += [*images.KINDS[setting.kind].builder.kernel_arguments(self.disks, disks.ROOT_UUID), setting.arguments]
         hardware = Hardware(
             image / "vmlinuz", self._initramfs(image), " ".join(arguments), [disk.image() for disk in self.disks],
             setting.cable,

@@ -1,33 +1,34 @@
-"""The three guests: an initramfs each, built by the guest's own dracut with vestibule installed as a user would."""
+"""The guests: an initramfs each, built by the guest's own tool with vestibule installed as a user would."""
 
 from dataclasses import dataclass
+from types import ModuleType
 
-from . import trees
+from . import dracut, trees
 from .cache import cached, files_below, key
 from .tools import REPOSITORY, Failure, run
 
 DEADLINE = 600
 
-# Every module that brings systemd in, so that dracut's own init runs and cryptsetup asks by itself.
-WITHOUT_SYSTEMD = "systemd systemd-initrd systemd-udevd systemd-ask-password systemd-journald dracut-systemd dbus"
-
 
 @dataclass(frozen=True)
 class GuestKind:
+    """`builder` is the module for the tool that makes the image; `options` are for its script."""
+
     suite: str
-    omitted: str = "plymouth"
+    builder: ModuleType
+    options: str = ""
 
 
 KINDS = {
-    "bookworm-systemd": GuestKind("bookworm"),
-    "bookworm-classic": GuestKind("bookworm", f"plymouth {WITHOUT_SYSTEMD}"),
-    "trixie-systemd": GuestKind("trixie"),
+    "bookworm-systemd": GuestKind("bookworm", dracut, "plymouth"),
+    "bookworm-classic": GuestKind("bookworm", dracut, dracut.WITHOUT_SYSTEMD),
+    "trixie-systemd": GuestKind("trixie", dracut, "plymouth"),
 }
 
-# $1 tree, $2 where results go, $3 repository, $4 modules to omit. The tree stays as it is: everything
-# happens in a layer above it that vanishes with the mount namespace. The image is left uncompressed, which saves the
-# emulated processor the unpacking. It replaces one that everybody could read.
-BUILD = r"""
+# $1 tree, $2 where results go, $3 repository, $4 the kind's options. The tree stays as it is: everything happens in a
+# layer above it that vanishes with the mount namespace. The image replaces one that everybody could read.
+PREPARE = r"""
+options=$4
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
@@ -38,8 +39,8 @@ mount --rbind /dev /mnt/root/dev
 mount --rbind /sys /mnt/root/sys
 version=$(ls /mnt/root/usr/lib/modules)
 install -m 0644 /dev/null /mnt/root/boot/initramfs
-chroot /mnt/root \
-    dracut --force --no-hostonly --no-early-microcode --no-compress --omit "$4" --kver "$version" /boot/initramfs
+"""
+COLLECT = r"""
 cp --preserve=mode /mnt/root/boot/initramfs "$2/initramfs"
 cp "/mnt/root/boot/vmlinuz-$version" "$2/vmlinuz"
 """
@@ -55,17 +56,17 @@ def binary():
 
 def image(kind):
     """The directory with `vmlinuz`, `initramfs`, `client_key`, `known_hosts` and `build.log` of one guest."""
-    installed = files_below(REPOSITORY / "dracut-module", REPOSITORY / "systemd")
-    make_key = key(_tree(kind).name, KINDS[kind], BUILD, *installed, binary(), REPOSITORY / "Makefile")
+    installed = files_below(*KINDS[kind].builder.SOURCES)
+    make_key = key(_tree(kind).name, KINDS[kind].options, _script(kind), *installed, binary(), REPOSITORY / "Makefile")
     return cached(f"image-{kind}", make_key, f"build the image of {kind}", lambda directory: _make(kind, directory))
 
 
 def build(kind, directory, authorized_keys):
-    """Runs the guest's dracut with these authorised keys; what was said is in `build.log`."""
+    """Runs the guest's image tool with these authorised keys; what was said is in `build.log`."""
     (directory / "authorized_keys").write_bytes(authorized_keys)
     log = directory / "build.log"
-    run(["unshare", "--mount", "sh", "-euc", BUILD, "sh", _tree(kind), directory, REPOSITORY, KINDS[kind].omitted],
-        DEADLINE, log=log)
+    run(["unshare", "--mount", "sh", "-euc", _script(kind), "sh", _tree(kind), directory, REPOSITORY,
+         KINDS[kind].options], DEADLINE, log=log)
     return log
 
 
@@ -79,8 +80,12 @@ def refusal(kind, directory, authorized_keys):
     raise Failure(f"an image was built that nobody can log in to; see {log}")
 
 
+def _script(kind):
+    return PREPARE + KINDS[kind].builder.SCRIPT + COLLECT
+
+
 def _tree(kind):
-    return trees.tree(KINDS[kind].suite)
+    return trees.tree(KINDS[kind].suite, KINDS[kind].builder)
 
 
 def _make(kind, directory):
@@ -89,7 +94,7 @@ def _make(kind, directory):
     log = build(kind, directory, client_key.with_suffix(".pub").read_bytes())
     mode = (directory / "initramfs").stat().st_mode & 0o777
     if mode & 0o077:
-        raise Failure(f"dracut left the image readable by others (mode {mode:o}), and it holds the host key; see {log}")
+        raise Failure(f"the build left the image readable by others (mode {mode:o}), and it holds the host key; see {log}")
     (directory / "known_hosts").write_text(_known_hosts_line(log) + "\n")
 
 

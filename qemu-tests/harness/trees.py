@@ -1,9 +1,10 @@
-"""Debian systems in directories: where dracut runs and where the real root comes from. Needs root."""
+"""Debian systems in directories: where images are built and where the real root comes from. Needs root."""
 
 import os
 import re
 from pathlib import Path
 
+from . import dracut
 from .cache import cached, key
 from .tools import Failure, run
 
@@ -11,13 +12,7 @@ from .tools import Failure, run
 DEBOOTSTRAP_DEADLINE = 1200
 APT_DEADLINE = 900
 
-COMMON = "dracut cryptsetup-bin dmsetup systemd systemd-sysv udev iproute2 kmod e2fsprogs busybox-static make"
-PACKAGES = {
-    "bookworm": COMMON,
-    "trixie": f"{COMMON} systemd-cryptsetup",
-}
-
-# dracut's kernel hook would build an image that nobody boots.
+# INITRD=No: dracut's kernel hook would build an image that nobody boots.
 KERNEL_INSTALL = """
 export DEBIAN_FRONTEND=noninteractive INITRD=No LC_ALL=C.UTF-8
 apt-get update && apt-get install -y --no-install-recommends linux-image-cloud-amd64 && apt-get clean && rm -f /boot/initrd*
@@ -38,13 +33,14 @@ def mirror():
     raise Failure("apt has no source for this Debian release with the component main; see /etc/apt/sources.list.d")
 
 
-def tree(suite):
-    """The directory of a Debian `suite` with dracut, systemd, cryptsetup and a kernel."""
-    packages = PACKAGES[suite]
+def tree(suite, builder=dracut):
+    """The directory of a Debian `suite` with systemd, cryptsetup, a kernel, and what `builder` needs."""
+    packages = " ".join(filter(None, (builder.PACKAGES, builder.PACKAGES_BY_SUITE.get(suite))))
+    name = "" if builder is dracut else f"-{builder.__name__.rpartition('.')[2]}"
     return cached(
-        f"tree-{suite}",
+        f"tree-{suite}{name}",
         key(suite, packages, KERNEL_INSTALL),
-        f"debootstrap {suite} with dracut and a kernel",
+        f"debootstrap {suite} with a kernel and {packages.split()[0]}",
         lambda directory: _make(suite, packages.split(), directory),
     )
 
@@ -68,7 +64,7 @@ def in_tree(directory, script, log, deadline):
 def _make(suite, packages, directory):
     log = directory.with_suffix(".log")
     log.unlink(missing_ok=True)
-    # dracut first: asked for together, the kernel brings initramfs-tools, which conflicts with it.
+    # The builder first: asked for together, the kernel brings initramfs-tools, which conflicts with it.
     run(
         ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, directory, mirror()],
         deadline=DEBOOTSTRAP_DEADLINE, log=log,
