@@ -6,6 +6,7 @@ pub mod line;
 pub mod run;
 pub mod screen;
 pub mod ssh;
+mod stream;
 pub mod text;
 
 use std::os::fd::AsFd;
@@ -27,6 +28,7 @@ use crate::hardening;
 use ssh::algorithms::preferred;
 use ssh::authorized_keys;
 use ssh::handler::{Connection, Progress};
+use stream::Acknowledging;
 
 /// The daemon sends the setup at once; without it there is nothing to do here.
 const SETUP_DEADLINE: Duration = Duration::from_secs(5);
@@ -51,7 +53,7 @@ pub fn main() -> anyhow::Result<()> {
         for reason in refused {
             eprintln!("vestibule session: ignoring: {reason}");
         }
-        serve(TcpStream::from_std(stream)?, UnixStream::from_std(control)?).await
+        serve(Acknowledging(TcpStream::from_std(stream)?), UnixStream::from_std(control)?).await
     })
 }
 
