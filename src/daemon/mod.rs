@@ -39,6 +39,9 @@ use prompt::systemd::Systemd;
 use prompt::tty::Tty;
 use prompt::{Source, volumes};
 
+/// Accepting fails when descriptors or memory are short; that is not mended by trying at once.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
 /// Runs the daemon until hand-over.
 pub fn main(root: Root) -> anyhow::Result<()> {
     kmsg::start(&root);
@@ -308,7 +311,7 @@ async fn serve_locally(control: ControlSocket, house: Arc<Rooms>) {
             }
             Err(error) => {
                 log::warn!("accepting a local client failed: {error}; trying again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
     }
