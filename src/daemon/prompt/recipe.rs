@@ -5,10 +5,17 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use super::VERDICT_DEADLINE;
+use tokio::time::timeout;
+
 use super::cryptsetup::{Opened, Opening};
+use super::{Kind, Question, Stage, VERDICT_DEADLINE, Verdict, next_id, volumes};
+use crate::root::Root;
 use crate::secret::Secret;
+
+/// How long after the end of a cryptsetup its volume may still show up in sysfs.
+pub(super) const MAPPING_GRACE: Duration = Duration::from_secs(1);
 
 /// One `cryptsetup` command, to be run again with a passphrase on a pipe.
 pub struct Recipe {
@@ -19,6 +26,22 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// The question for its passphrase. Attempts of ours cost the asker none of its tries.
+    pub fn question(&self, source: &str) -> Question {
+        let Opening { device, volume, .. } = &self.opening;
+        Question {
+            id: next_id(),
+            kind: Kind::Passphrase,
+            stage: Stage::Asking,
+            volume: Some(volume.clone()),
+            device: Some(device.clone()),
+            message: format!("Enter passphrase for {device}:").replace(char::is_control, "\u{fffd}"),
+            tries_used: 0,
+            tries_left: None,
+            source: source.into(),
+        }
+    }
+
     /// Runs it. An error by name where this format takes no passphrase from a pipe.
     pub async fn open(&self, secret: &Secret) -> Opened {
         if !self.opening.takes_a_pipe() {
@@ -26,6 +49,31 @@ impl Recipe {
             return Opened::Failed(format!("a {format} volume takes its passphrase only at the console"));
         }
         self.opening.open(&self.program, self.path.clone(), secret, VERDICT_DEADLINE).await
+    }
+
+    /// Runs it, and looks whether the volume is open then.
+    pub async fn check(&self, root: &Root, secret: &Secret) -> Verdict {
+        let Opening { device, volume, .. } = &self.opening;
+        match self.open(secret).await {
+            Opened::Yes => match timeout(MAPPING_GRACE, volumes::opened(root, volume)).await {
+                Ok(()) => Verdict::Unlocked,
+                Err(_) => {
+                    log::warn!("{volume}: cryptsetup says that it opened it, but it is not open");
+                    Verdict::NoVerdict
+                }
+            },
+            // Somebody else was faster.
+            _ if volumes::is_open(root, volume) => Verdict::Unlocked,
+            Opened::WrongPassphrase => Verdict::Wrong { tries_left: None },
+            Opened::Failed(reason) => {
+                log::warn!("{device}: {reason}");
+                Verdict::NotDelivered(reason)
+            }
+            Opened::TooLate => {
+                log::warn!("{device}: no verdict within {VERDICT_DEADLINE:?}; our cryptsetup was ended");
+                Verdict::NoVerdict
+            }
+        }
     }
 }
 

@@ -18,22 +18,17 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::cryptsetup::{Opened, Opening};
+use super::cryptsetup::Opening;
 use super::process::{self, Process};
-use super::recipe::{Recipe, Recipes};
-use super::{
-    Answer, Kind, Posed, Prompt, Prompts, Question, Source, Stage, VERDICT_DEADLINE, Verdict, next_id, volumes,
-};
+use super::recipe::{MAPPING_GRACE, Recipe, Recipes};
+use super::{Answer, Posed, Prompt, Prompts, Source, VERDICT_DEADLINE, Verdict, volumes};
 use crate::root::Root;
-use crate::secret::Secret;
 
 /// How often processes are looked at: nothing announces a read of a terminal. One readlink(2) for each process that is
 /// not the kernel's, so well under a millisecond in an initramfs.
 const POLL: Duration = Duration::from_millis(300);
 /// How long a waiting cryptsetup may take to end after SIGTERM before that is reported. It only restores its terminal.
 const WAITER_END: Duration = Duration::from_secs(5);
-/// How long after the end of a cryptsetup its volume may still show up in sysfs.
-const MAPPING_GRACE: Duration = Duration::from_secs(1);
 /// Where the kernel sleeps in a read of a terminal (`n_tty_read`, `wait_woken` inside it), or in the select(2) before it
 /// that cryptsetup uses with `--timeout`. During a key derivation the echo is on again, and the process elsewhere.
 const READING: [&str; 4] = ["wait_woken", "n_tty_read", "do_select", "poll_schedule_timeout"];
@@ -172,7 +167,7 @@ impl Scan {
         if busy && waiter.prompt.is_some() {
             return;
         }
-        let (prompt, posed) = Prompt::new(waiter.command.question());
+        let (prompt, posed) = Prompt::new(waiter.command.recipe.question("tty"));
         let carrier = carry(self.root.clone(), waiter.command.clone(), posed);
         let changed = self.changed.clone();
         waiter.prompt = Some(prompt);
@@ -190,49 +185,6 @@ impl Scan {
 }
 
 impl Command {
-    fn question(&self) -> Question {
-        let Opening { device, volume, .. } = &self.recipe.opening;
-        Question {
-            id: next_id(),
-            kind: Kind::Passphrase,
-            stage: Stage::Asking,
-            volume: Some(volume.clone()),
-            device: Some(device.clone()),
-            message: format!("Enter passphrase for {device}:").replace(char::is_control, "\u{fffd}"),
-            // Ours cost it nothing, and how many it had at the console can't be seen.
-            tries_used: 0,
-            tries_left: None,
-            source: "tty".into(),
-        }
-    }
-
-    /// Tries the passphrase beside the process that waits.
-    async fn check(&self, root: &Root, secret: &Secret) -> Verdict {
-        match self.recipe.open(secret).await {
-            Opened::Yes => match timeout(MAPPING_GRACE, volumes::opened(root, &self.recipe.opening.volume)).await {
-                Ok(()) => Verdict::Unlocked,
-                Err(_) => {
-                    log::warn!("{}: cryptsetup says that it opened it, but it is not open", self.recipe.opening.volume);
-                    Verdict::NoVerdict
-                }
-            },
-            // The console was faster.
-            _ if self.is_open(root) => Verdict::Unlocked,
-            Opened::WrongPassphrase => Verdict::Wrong { tries_left: None },
-            Opened::Failed(reason) => {
-                log::warn!("{}: {reason}", self.recipe.opening.device);
-                Verdict::NotDelivered(reason)
-            }
-            Opened::TooLate => {
-                log::warn!(
-                    "{}: no verdict within {VERDICT_DEADLINE:?}; our cryptsetup was ended",
-                    self.recipe.opening.device
-                );
-                Verdict::NoVerdict
-            }
-        }
-    }
-
     /// Frees the terminal from a question that has its answer.
     async fn release(&self) {
         if let Err(error) = self.process.terminate()
@@ -268,10 +220,6 @@ impl Command {
             Err(_) => Verdict::NoVerdict,
         }
     }
-
-    fn is_open(&self, root: &Root) -> bool {
-        volumes::is_open(root, &self.recipe.opening.volume)
-    }
 }
 
 async fn carry(root: Root, command: Arc<Command>, posed: Posed) {
@@ -279,7 +227,8 @@ async fn carry(root: Root, command: Arc<Command>, posed: Posed) {
     let Ok(Answer { secret, verdict }) = posed.answer.await else {
         return drop(posed.fate.send(command.fate(&root).await));
     };
-    let observed = command.check(&root, &secret).await;
+    // Beside the process that waits.
+    let observed = command.recipe.check(&root, &secret).await;
     drop(secret);
     if observed == Verdict::Unlocked {
         command.release().await;
