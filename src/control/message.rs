@@ -27,6 +27,9 @@ pub enum Stage {
     Checking,
 }
 
+/// The source of questions about volumes that were given up; see [`Question::is_recovery`].
+pub const RECOVERY: &str = "recovery";
+
 /// One thing that the machine is asking.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
@@ -43,8 +46,15 @@ pub struct Question {
     pub tries_used: u32,
     /// Answers that it will still take, this one included; `None` when there is no limit or it can't be told.
     pub tries_left: Option<u32>,
-    /// Which source found it: `systemd` or `tty`.
+    /// Which source found it: `systemd`, `tty` or `recovery`.
     pub source: String,
+}
+
+impl Question {
+    /// Nothing on the machine asks this any more; an answer opens the volume all the same.
+    pub fn is_recovery(&self) -> bool {
+        self.source == RECOVERY
+    }
 }
 
 /// What was observed after an answer. Never a hope: see `daemon::prompt`.
@@ -88,6 +98,17 @@ pub struct Volume {
     pub device: Option<String>,
 }
 
+/// A volume whose asker went away without opening it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// Its name below `/dev/mapper`.
+    pub name: String,
+    /// The block device that holds it, where it is known.
+    pub device: Option<String>,
+    /// Why, where that is known.
+    pub why: Option<String>,
+}
+
 /// How far the boot has come, as far as the questions tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -98,7 +119,7 @@ pub enum Phase {
     Asking,
     /// Everything that was asked is unlocked.
     Unlocked,
-    /// An asker gave up and nothing is asked any more.
+    /// An asker gave up, and nothing on the machine asks any more; an answer to `recovery` still helps.
     Failed,
     /// The real system is taking over; vestibule is going away.
     HandOver,
@@ -114,7 +135,7 @@ pub struct Status {
     pub questions: Vec<Question>,
     pub unlocked: Vec<Volume>,
     /// Volumes whose asker went away without opening them.
-    pub gave_up: Vec<Volume>,
+    pub gave_up: Vec<GivenUp>,
     pub network: Vec<Link>,
     /// What is wrong with the configuration, one sentence each.
     pub problems: Vec<String>,

@@ -126,7 +126,9 @@ impl House for Rooms {
         let statuses = self.statuses.clone();
         self.console.peek(follow, move || {
             let status = statuses.borrow();
-            status.questions.iter().map(|question| format!("{}\n", text::printable(&question.message))).collect()
+            // What nothing asks at the console is not shown there either.
+            let asked = status.questions.iter().filter(|question| !question.is_recovery());
+            asked.map(|question| format!("{}\n", text::printable(&question.message))).collect()
         })
     }
 
@@ -226,7 +228,8 @@ async fn observe(
 fn phase(view: &View, stopping: bool) -> Phase {
     match view {
         _ if stopping => Phase::HandOver,
-        View { questions, elsewhere, .. } if !questions.is_empty() || !elsewhere.is_empty() => Phase::Asking,
+        View { questions, .. } if questions.iter().any(|question| !question.is_recovery()) => Phase::Asking,
+        View { elsewhere, .. } if !elsewhere.is_empty() => Phase::Asking,
         View { gave_up, .. } if !gave_up.is_empty() => Phase::Failed,
         View { asked_once: true, unlocked, .. } if !unlocked.is_empty() => Phase::Unlocked,
         _ => Phase::Booting,

@@ -33,7 +33,9 @@ pub fn outcome(outcome: &Outcome) -> String {
         Verdict::Unlocked => format!("{name}: unlocked"),
         Verdict::Wrong { tries_left: None } => format!("{name}: wrong {secret}"),
         Verdict::Wrong { tries_left: Some(left) } => format!("{name}: wrong {secret}, {}", tries(*left)),
-        Verdict::GaveUp => format!("{name}: wrong {secret} or too late; the machine has given up asking"),
+        Verdict::GaveUp => format!(
+            "{name}: wrong {secret} or too late; the machine has given up asking (status tells what still helps)"
+        ),
         Verdict::NoVerdict => format!("{name}: no verdict in time; it may still be checking (see status)"),
         Verdict::NotDelivered(reason) => format!("{name}: not tried: {}", printable(reason)),
     }
@@ -54,13 +56,15 @@ pub fn question(question: &Question) -> String {
 pub fn status(status: &Status) -> String {
     let mut text = format!("{} ({})\n", printable(&status.host), phase(status.phase));
     for asked in &status.questions {
-        text += &format!("  asked     {}\n            console: {}\n", question(asked), printable(&asked.message));
+        let (word, whose) = if asked.is_recovery() { ("recovery", "") } else { ("asked", "console: ") };
+        text += &format!("  {word:<9} {}\n            {whose}{}\n", question(asked), printable(&asked.message));
     }
-    for (word, volumes) in [("unlocked", &status.unlocked), ("gave up", &status.gave_up)] {
-        for volume in volumes {
-            let device = volume.device.as_deref().map(|device| format!(" ({})", printable(device))).unwrap_or_default();
-            text += &format!("  {word:<9} {}{device}\n", printable(&volume.name));
-        }
+    for volume in &status.unlocked {
+        text += &format!("  unlocked  {}{}\n", printable(&volume.name), in_parentheses(&volume.device));
+    }
+    for volume in &status.gave_up {
+        let why = volume.why.as_deref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
+        text += &format!("  gave up   {}{}{why}\n", printable(&volume.name), in_parentheses(&volume.device));
     }
     for link in &status.network {
         let addresses = match link.addresses.as_slice() {
@@ -76,6 +80,10 @@ pub fn status(status: &Status) -> String {
         text += &format!("  problem   {}\n", printable(problem));
     }
     text
+}
+
+fn in_parentheses(device: &Option<String>) -> String {
+    device.as_deref().map(|device| format!(" ({})", printable(device))).unwrap_or_default()
 }
 
 pub fn phase(phase: Phase) -> &'static str {
@@ -120,7 +128,7 @@ fn tries(left: u32) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::control::message::{PromptId, Volume};
+    use crate::control::message::{GivenUp, PromptId, RECOVERY, Volume};
 
     pub fn asked(volume: &str) -> Question {
         Question {
@@ -178,6 +186,8 @@ pub mod tests {
         all.host = "h\x07".to_owned();
         all.problems = vec!["p\x1b]0;x\x07".to_owned()];
         all.unlocked = vec![Volume { name: "v\x1b".to_owned(), device: Some("d\r".to_owned()) }];
+        let steering = || Some("d\r".to_owned());
+        all.gave_up = vec![GivenUp { name: "v\x1b".to_owned(), device: steering(), why: steering() }];
         assert!(status(&all).chars().all(|c| c == '\n' || !c.is_control()), "{:?}", status(&all));
     }
 
@@ -188,6 +198,21 @@ pub mod tests {
             status(&all),
             "web1 (waiting for an answer)\n  asked     root (/dev/vda2) wants a passphrase (3 tries left)\n            \
              console: Please enter passphrase for disk root:\n"
+        );
+    }
+
+    #[test]
+    fn what_a_person_reads_of_a_boot_that_failed() {
+        let message = "root was given up (no tries left); its passphrase opens it, and the boot goes on".to_owned();
+        let recovery = Question { source: RECOVERY.to_owned(), tries_left: None, message, ..asked("root") };
+        let mut all = with(vec![recovery], Phase::Failed);
+        let why = Some("no tries left".to_owned());
+        all.gave_up = vec![GivenUp { name: "root".to_owned(), device: Some("/dev/vda2".to_owned()), why }];
+        assert_eq!(
+            status(&all),
+            "web1 (the machine gave up asking)\n  recovery  root (/dev/vda2) wants a passphrase\n            root was \
+             given up (no tries left); its passphrase opens it, and the boot goes on\n  gave up   root (/dev/vda2): no \
+             tries left\n"
         );
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::submit::Submission;
 use super::volumes::Volumes;
 use super::{Kind, Prompt, PromptId, Prompts, Question, Stage, Verdict};
-use crate::control::message::{Outcome, Volume};
+use crate::control::message::{GivenUp, Outcome, Volume};
 use crate::secret::Secret;
 
 /// Outcomes on their way to one submitter; more than a machine has volumes.
@@ -46,12 +46,14 @@ pub struct View {
     /// Encrypted volumes that are open, whoever opened them.
     pub unlocked: Arc<[Volume]>,
     /// Volumes whose asker went away without opening them, and that nothing asks for any more.
-    pub gave_up: Arc<[Volume]>,
+    pub gave_up: Arc<[GivenUp]>,
     /// Volumes that were asked for and are neither asked for, open, nor given up now: an answer from the console or
     /// from another agent is being checked, or what became of it could not be seen.
     pub elsewhere: Arc<[Volume]>,
     /// Something was asked at some time.
     pub asked_once: bool,
+    /// Counts answers of ours that opened what they were for.
+    pub opened: u64,
 }
 
 #[derive(Default)]
@@ -61,12 +63,13 @@ struct State {
     checking: BTreeMap<PromptId, Checking>,
     unlocked: Arc<[Volume]>,
     /// By name.
-    gave_up: BTreeMap<String, Volume>,
+    gave_up: BTreeMap<String, GivenUp>,
     /// Questions that had an answer and its verdict, until their source takes them off its list.
     spent: BTreeSet<PromptId>,
     /// Every volume that was ever asked for, by name.
     known: BTreeMap<String, Volume>,
     asked_once: bool,
+    opened: u64,
 }
 
 /// An answer on its way.
@@ -96,11 +99,22 @@ impl Broker {
         let broker = Self(Arc::new(Shared { state, view, volumes, stopping }));
         broker.publish(&mut broker.lock());
         for (index, source) in sources.into_iter().enumerate() {
-            let watcher = broker.clone();
-            tokio::spawn(broker.clone().collect(source, move |state, prompts| watcher.replace(state, index, prompts)));
+            broker.follow(index, source);
         }
         tokio::spawn(broker.clone().collect(open, |state, volumes| state.unlocked = volumes));
         broker
+    }
+
+    /// Collects from one more source, which may know the broker itself.
+    pub fn add(&self, source: watch::Receiver<Prompts>) {
+        let mut state = self.lock();
+        state.lists.push(Prompts::from([]));
+        self.follow(state.lists.len() - 1, source);
+    }
+
+    fn follow(&self, index: usize, source: watch::Receiver<Prompts>) {
+        let watcher = self.clone();
+        tokio::spawn(self.clone().collect(source, move |state, prompts| watcher.replace(state, index, prompts)));
     }
 
     /// What is asked and what is open, now and at each change.
@@ -166,7 +180,8 @@ impl Broker {
         if state.prompts().any(|prompt| prompt.question.id == question.id) {
             state.spent.insert(question.id);
         }
-        state.remember(question, verdict);
+        state.opened += u64::from(*verdict == Verdict::Unlocked);
+        state.remember(question, verdict, true);
         self.publish(&mut state);
     }
 
@@ -181,7 +196,7 @@ impl Broker {
             tokio::spawn(async move {
                 let Ok(verdict) = fate.await else { return };
                 let mut state = broker.lock();
-                state.remember(&question, &verdict);
+                state.remember(&question, &verdict, false);
                 broker.publish(&mut state);
             });
         }
@@ -230,7 +245,10 @@ impl State {
         self.asked_once |= !questions.is_empty();
         self.known.extend(questions.iter().filter_map(volume).map(|volume| (volume.name.clone(), volume)));
 
-        let asked = |name: &str| questions.iter().any(|question| question.volume.as_deref() == Some(name));
+        // A question about a volume that was given up doesn't take that back.
+        let asks =
+            |question: &Question, name: &str| question.volume.as_deref() == Some(name) && !question.is_recovery();
+        let asked = |name: &str| questions.iter().any(|question| asks(question, name));
         let open = |name: &str| self.unlocked.iter().any(|volume| volume.name == name);
         self.gave_up.retain(|name, _| !asked(name) && !open(name));
         let gone = |name: &str| !asked(name) && !open(name) && !self.gave_up.contains_key(name);
@@ -241,13 +259,24 @@ impl State {
             unlocked: self.unlocked.clone(),
             gave_up: self.gave_up.values().cloned().collect(),
             asked_once: self.asked_once,
+            opened: self.opened,
         }
     }
 
-    fn remember(&mut self, question: &Question, verdict: &Verdict) {
+    /// `ours`: the verdict is on an answer that was given here.
+    fn remember(&mut self, question: &Question, verdict: &Verdict, ours: bool) {
         let Some(volume) = volume(question) else { return };
         match verdict {
-            Verdict::GaveUp => drop(self.gave_up.insert(volume.name.clone(), volume)),
+            Verdict::GaveUp => {
+                let why = match (question.tries_left, ours) {
+                    (Some(1), true) => Some("no tries left"),
+                    (_, true) => None,
+                    (_, false) => Some("its asker has ended: time-out, or no tries left"),
+                };
+                let Volume { name, device } = volume;
+                let given_up = GivenUp { name: name.clone(), device, why: why.map(str::to_owned) };
+                self.gave_up.insert(name, given_up);
+            }
             // Those who watch what is open may be a moment behind.
             Verdict::Unlocked if self.unlocked.iter().all(|open| open.name != volume.name) => {
                 self.unlocked = self.unlocked.iter().cloned().chain([volume]).collect();
