@@ -139,6 +139,8 @@ pub struct Status {
     pub network: Vec<Link>,
     /// What is wrong with the configuration, one sentence each.
     pub problems: Vec<String>,
+    /// What holds the boot in emergency mode, in a sentence.
+    pub emergency: Option<String>,
 }
 
 /// One question that was answered, and what came of it.

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use crate::config::network::NetworkConfig;
 use crate::config::{Config, HOST_KEY};
 use crate::control::SOCKET;
-use crate::control::message::{Outcome, Phase, Power, Setup, Status, Submit};
+use crate::control::message::{Link, Outcome, Phase, Power, Setup, Status, Submit};
 use crate::control::server::{self, Access, House};
 use crate::root::Root;
 use crate::secret::Secret;
@@ -34,6 +34,7 @@ use lifecycle::{Lifecycle, Stopper};
 use listener::Listener;
 use net::Net;
 use prompt::broker::{Broker, View, Wanted};
+use prompt::emergency::{self, Hold};
 use prompt::recipe::Recipes;
 use prompt::systemd::Systemd;
 use prompt::tty::Tty;
@@ -70,14 +71,15 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
         log::error!("configuration: {problem}");
     }
 
+    let hold = emergency::watch(root.clone());
     let broker = start_prompts(&root);
     let net = config.settings.network.then(|| net::start(network, root.clone()));
     let (stopping, stopped) = watch::channel(false);
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
     let house = Arc::new(Rooms { broker: broker.clone(), console: Console::new(root.clone()), statuses, stopper });
     let listener = start_listener(config, house.clone(), stopped.clone(), &mut problems);
-    let observer =
-        tokio::spawn(observe(broker.clone(), net.as_ref().map(Net::links), problems, (status, stopped.clone())));
+    let seen = (broker.view(), hold, net.as_ref().map(Net::links));
+    let observer = tokio::spawn(observe(seen, problems, (status, stopped.clone())));
     let serving = tokio::spawn(serve_locally(control, house));
 
     let reason = lifecycle.reason().await;
@@ -193,14 +195,15 @@ fn usable_host_key(host_key: Option<Secret>) -> Result<Secret, String> {
     Ok(host_key)
 }
 
-/// Puts what the broker and the network know into the one status that clients watch.
+/// What the broker, the emergency watch and the network publish.
+type Seen = (watch::Receiver<View>, watch::Receiver<Option<Hold>>, Option<watch::Receiver<Arc<[Link]>>>);
+
+/// Puts what they know into the one status that clients watch.
 async fn observe(
-    broker: Broker,
-    links: Option<watch::Receiver<Arc<[crate::control::message::Link]>>>,
+    (mut view, mut hold, links): Seen,
     problems: Vec<String>,
     (status, mut stopping): (watch::Sender<Arc<Status>>, watch::Receiver<bool>),
 ) {
-    let mut view = broker.view();
     let (_none, no_links) = watch::channel(Arc::from([]));
     let mut links = links.unwrap_or_else(|| no_links.clone());
     loop {
@@ -213,12 +216,14 @@ async fn observe(
         now.gave_up = seen.gave_up.to_vec();
         now.network = links.borrow_and_update().to_vec();
         now.problems.clone_from(&problems);
+        now.emergency = hold.borrow_and_update().as_ref().map(Hold::in_words);
         status.send_replace(Arc::new(now));
         tokio::select! {
             changed = links.changed() => if changed.is_err() {
                 links = no_links.clone(); // no network to be had; everything else goes on
             },
             Ok(()) = view.changed() => {}
+            Ok(()) = hold.changed() => {}
             Ok(()) = stopping.changed() => {}
             else => return, // the daemon is ending
         }
@@ -246,6 +251,7 @@ fn empty_status(host: &str) -> Status {
         gave_up: Vec::new(),
         network: Vec::new(),
         problems: Vec::new(),
+        emergency: None,
     }
 }
 

@@ -66,6 +66,9 @@ pub fn status(status: &Status) -> String {
         let why = volume.why.as_deref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
         text += &format!("  gave up   {}{}{why}\n", printable(&volume.name), in_parentheses(&volume.device));
     }
+    if let Some(emergency) = &status.emergency {
+        text += &format!("  emergency {}\n", printable(emergency));
+    }
     for link in &status.network {
         let addresses = match link.addresses.as_slice() {
             [] if link.carrier => "no address yet".to_owned(),
@@ -154,6 +157,7 @@ pub mod tests {
             gave_up: vec![],
             network: vec![],
             problems: vec![],
+            emergency: None,
         }
     }
 
@@ -188,6 +192,7 @@ pub mod tests {
         all.unlocked = vec![Volume { name: "v\x1b".to_owned(), device: Some("d\r".to_owned()) }];
         let steering = || Some("d\r".to_owned());
         all.gave_up = vec![GivenUp { name: "v\x1b".to_owned(), device: steering(), why: steering() }];
+        all.emergency = steering();
         assert!(status(&all).chars().all(|c| c == '\n' || !c.is_control()), "{:?}", status(&all));
     }
 
@@ -208,11 +213,12 @@ pub mod tests {
         let mut all = with(vec![recovery], Phase::Failed);
         let why = Some("no tries left".to_owned());
         all.gave_up = vec![GivenUp { name: "root".to_owned(), device: Some("/dev/vda2".to_owned()), why }];
+        all.emergency = Some("the boot is held by emergency.service".to_owned());
         assert_eq!(
             status(&all),
             "web1 (the machine gave up asking)\n  recovery  root (/dev/vda2) wants a passphrase\n            root was \
              given up (no tries left); its passphrase opens it, and the boot goes on\n  gave up   root (/dev/vda2): no \
-             tries left\n"
+             tries left\n  emergency the boot is held by emergency.service\n"
         );
     }
 }

@@ -8,6 +8,7 @@ pub mod ask_file;
 mod attach;
 pub mod broker;
 mod cryptsetup;
+pub mod emergency;
 mod observe;
 mod process;
 pub mod recipe;

@@ -52,6 +52,11 @@ impl Process {
         Ok(rustix::process::pidfd_send_signal(self.as_fd(), Signal::TERM)?)
     }
 
+    /// Tells a shell that its terminal has gone: an interactive one ignores SIGTERM, and ends at this.
+    pub fn hang_up(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(self.as_fd(), Signal::HUP)?)
+    }
+
     /// A duplicate of one of its descriptors.
     pub fn descriptor(&self, number: i32) -> io::Result<OwnedFd> {
         Ok(rustix::process::pidfd_getfd(self.as_fd(), number, PidfdGetfdFlags::empty())?)
@@ -103,9 +108,27 @@ pub fn sleeps_in(root: &Root, pid: i32) -> Option<String> {
 
 /// Whether a process sleeps and can be woken by a signal (state `S`), as one that waits for input does.
 pub fn sleeps(root: &Root, pid: i32) -> bool {
-    let stat = read(root, &format!("/proc/{pid}/stat"), MAX_ARGUMENTS).unwrap_or_default();
+    state_and_parent(root, pid).is_some_and(|(state, _)| state == "S")
+}
+
+/// The process that started it, or that it was left to.
+pub fn parent(root: &Root, pid: i32) -> Option<i32> {
+    state_and_parent(root, pid)?.1.parse().ok()
+}
+
+/// The processes of a control group, by its directory in the hierarchy: cgroups(7), `cgroup.procs`.
+pub fn members(root: &Root, group: &str) -> Vec<i32> {
+    let text = read(root, &format!("{group}/cgroup.procs"), MAX_ARGUMENTS).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn state_and_parent(root: &Root, pid: i32) -> Option<(String, String)> {
+    let stat = read(root, &format!("/proc/{pid}/stat"), MAX_ARGUMENTS).ok()?;
     // The name before the state is in parentheses and may contain any byte.
-    stat.iter().rposition(|&byte| byte == b')').is_some_and(|end| stat[end..].starts_with(b") S"))
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = String::from_utf8_lossy(&stat[end + 1..]);
+    let mut words = rest.split_whitespace().map(str::to_owned);
+    Some((words.next()?, words.next()?))
 }
 
 /// systemd's version, from the library that one of its programs has loaded (`libsystemd-shared-252.so`,
@@ -154,6 +177,7 @@ mod tests {
         assert_eq!(arguments(&root, 8), [""; 0]);
         assert_eq!(variable(&root, 7, "PATH").unwrap(), "/sbin:/bin");
         assert!(sleeps(&root, 7) && !sleeps(&root, 8));
+        assert_eq!((parent(&root, 7), parent(&root, 8)), (Some(1), None));
         assert_eq!(sleeps_in(&root, 7).as_deref(), Some("wait_woken"));
         put("wchan", "0");
         put("stat", "7 (S) R 1 7 7");

@@ -140,3 +140,13 @@ fn log_lines_scroll_above_the_block() {
     assert!(output.starts_with("\r\x1b[3A\x1b[J[ 1.0] usb\u{fffd}[2J\r\n── web1"), "{output:?}");
     assert!(output.split("\r\n").all(|line| line.chars().count() <= 50), "{output:?}");
 }
+
+#[test]
+fn emergency_mode_is_shown_above_the_questions() {
+    let mut screen = Screen::new(80);
+    let mut status = with(vec![asked("root")], Phase::Failed);
+    status.emergency = Some("the boot is held\x1b[2J".to_owned());
+    screen.status(status);
+    let output = shown(&mut screen);
+    assert!(output.contains("\r\n! the boot is held\u{fffd}[2J\r\n  root (/dev/vda2) wants"), "{output:?}");
+}
