@@ -36,6 +36,7 @@ use net::Net;
 use prompt::broker::{Broker, View, Wanted};
 use prompt::emergency::{self, Hold};
 use prompt::recipe::Recipes;
+use prompt::recovery::Recovery;
 use prompt::systemd::Systemd;
 use prompt::tty::Tty;
 use prompt::{Source, volumes};
@@ -72,7 +73,7 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
     }
 
     let hold = emergency::watch(root.clone());
-    let broker = start_prompts(&root);
+    let broker = start_prompts(&root, hold.clone());
     let net = config.settings.network.then(|| net::start(network, root.clone()));
     let (stopping, stopped) = watch::channel(false);
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
@@ -101,10 +102,12 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_prompts(root: &Root) -> Broker {
+fn start_prompts(root: &Root, hold: watch::Receiver<Option<Hold>>) -> Broker {
     let recipes = Recipes::default();
-    let sources = vec![Systemd::new(root.clone()).spawn(), Tty::new(root.clone(), recipes).spawn()];
-    Broker::spawn(sources, volumes::spawn(root.clone()))
+    let sources = vec![Systemd::new(root.clone()).spawn(), Tty::new(root.clone(), recipes.clone()).spawn()];
+    let broker = Broker::spawn(sources, volumes::spawn(root.clone()));
+    broker.add(Recovery { root: root.clone(), recipes, broker: broker.clone(), hold }.spawn());
+    broker
 }
 
 /// The parts of the daemon, as clients see them.

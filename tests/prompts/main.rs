@@ -5,6 +5,7 @@
 
 mod fixture;
 mod real;
+mod recovery;
 mod submissions;
 mod systemd;
 mod terminal;
