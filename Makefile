@@ -32,7 +32,7 @@ bench: deps build ## measure sizes and times, as a table
 install: ## install what `make build` made, and the dracut module (DESTDIR, PREFIX)
 	@test -x dist/$(architecture)/vestibule || { echo "dist/$(architecture)/vestibule is missing. Type: make build" >&2; exit 1; }
 	install -D -m 0755 dist/$(architecture)/vestibule $(destination)/bin/vestibule
-	install -D -m 0644 -t $(destination)/lib/vestibule systemd/vestibule.service
+	install -D -m 0644 -t $(destination)/lib/vestibule systemd/vestibule.service systemd/keys.conf
 	install -D -m 0755 -t $(destination)/lib/dracut/modules.d/95vestibule dracut-module/*.sh
 	install -D -m 0644 -t $(destination)/lib/dracut/dracut.conf.d dracut-module/50-vestibule.conf
 	install -D -m 0644 -t $(destination)/share/doc/vestibule config.example.toml README.md

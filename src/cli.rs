@@ -120,14 +120,14 @@ fn stop(root: &Root) -> anyhow::Result<()> {
 }
 
 fn local(command: Command, root: &Root) -> anyhow::Result<ExitCode> {
-    let unlocking = matches!(command, Command::Unlock(_));
-    let terminal = (unlocking && std::io::stdin().is_terminal()).then(RawTerminal::enter).transpose()?;
+    let reading = matches!(command, Command::Unlock(_) | Command::Feed(_));
+    let terminal = (reading && std::io::stdin().is_terminal()).then(RawTerminal::enter).transpose()?;
     let columns = terminal.as_ref().map(|_| columns());
     let status = block_on(async {
         let client = connect(root).await?;
         let (input_sender, input) = mpsc::channel(16);
         let (output, mut queue) = mpsc::channel(16);
-        if unlocking {
+        if reading {
             // Reading blocks; this process has nothing else to do with the thread, and ends with it.
             std::thread::spawn(move || read_input(&input_sender));
         }
@@ -153,7 +153,9 @@ fn read_input(sender: &mpsc::Sender<Input>) {
     let mut buffer = zeroize::Zeroizing::new([0; 1024]);
     loop {
         match std::io::stdin().read(&mut *buffer) {
-            Ok(0) | Err(_) => return, // dropping the sender is the end of file
+            Ok(0) => return, // dropping the sender is the end of file
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return drop(sender.blocking_send(Input::Failed(error.to_string()))),
             Ok(length) => {
                 if sender.blocking_send(Input::Bytes(buffer[..length].to_vec())).is_err() {
                     return;

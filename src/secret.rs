@@ -12,7 +12,11 @@ use zeroize::{Zeroize, Zeroizing};
 /// a smaller limit says so in its verdict.
 pub const MAX_LEN: usize = 8192;
 
-/// Bytes that nobody else may see: a passphrase or a PIN.
+/// Longest content of a key file that is fed, in bytes: it fits into a pipe whole (pipe(7)), and into memory that is
+/// locked. Real ones have 32 to 4096; systemd would read 64 MiB (`READ_FULL_BYTES_MAX`), cryptsetup 8 MiB.
+pub const MAX_KEY_LEN: usize = 64 << 10;
+
+/// Bytes that nobody else may see: a passphrase, a PIN, or the content of a key file.
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {

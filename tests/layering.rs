@@ -47,6 +47,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         &[
             "config/cmdline.rs",
             "config/file.rs",
+            "config/key.rs",
             "config/network.rs",
             "config/role.rs",
             "control/message.rs",

@@ -1,6 +1,8 @@
 //! The whole over loopback: the daemon, an asker that speaks systemd's protocol, and the stock OpenSSH client.
 
 mod common;
+#[path = "ssh/feed.rs"]
+mod feed;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

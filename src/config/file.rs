@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::cmdline::CommandLine;
+use super::key::{self, KeyPlace};
 
 /// SSH's place in the initramfs; away from 22, so that known_hosts keeps it apart from the real system's.
 pub const DEFAULT_PORT: u16 = 2222;
@@ -21,11 +22,20 @@ pub struct Settings {
     pub network: bool,
     /// Whether an image without a usable authorised key may be built.
     pub allow_no_keys: bool,
+    /// Volumes whose key file is fed.
+    #[serde(rename = "key")]
+    pub keys: Vec<KeyPlace>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { port: DEFAULT_PORT, login_seconds: DEFAULT_LOGIN_SECONDS, network: true, allow_no_keys: false }
+        Self {
+            port: DEFAULT_PORT,
+            login_seconds: DEFAULT_LOGIN_SECONDS,
+            network: true,
+            allow_no_keys: false,
+            keys: Vec::new(),
+        }
     }
 }
 
@@ -74,7 +84,7 @@ impl Settings {
         match self {
             Self { port: 0, .. } => Err("port must be from 1 to 65535".to_owned()),
             Self { login_seconds: 0 | 3601.., .. } => Err("login-seconds must be from 1 to 3600".to_owned()),
-            good => Ok(good),
+            good => key::check(&good.keys).map(|()| good),
         }
     }
 }

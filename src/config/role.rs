@@ -9,7 +9,7 @@ use crate::control::message::Request;
 pub enum Role {
     /// Everything that the configuration allows.
     Root,
-    /// `unlock`, `peek`, `status`.
+    /// `unlock`, `feed`, `peek`, `status`.
     Unlock,
     /// `peek`, `status`.
     Peek,

@@ -15,6 +15,8 @@ pub struct PromptId(pub u64);
 pub enum Kind {
     Passphrase,
     Pin,
+    /// The content of a key file. Only `feed` gives it.
+    Key,
 }
 
 /// Whether a question can take an answer now.
@@ -46,7 +48,7 @@ pub struct Question {
     pub tries_used: u32,
     /// Answers that it will still take, this one included; `None` when there is no limit or it can't be told.
     pub tries_left: Option<u32>,
-    /// Which source found it: `systemd`, `tty` or `recovery`.
+    /// Which source found it: `systemd`, `tty`, `feed`, `recovery`, …
     pub source: String,
 }
 

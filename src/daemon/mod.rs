@@ -7,6 +7,7 @@ pub mod listener;
 pub mod net;
 pub mod power;
 pub mod prompt;
+pub mod ready;
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::network::NetworkConfig;
-use crate::config::{Config, HOST_KEY};
+use crate::config::{Config, HOST_KEY, key::KeyPlace};
 use crate::control::SOCKET;
 use crate::control::message::{Link, Outcome, Phase, Power, Setup, Status, Submit};
 use crate::control::server::{self, Access, House};
@@ -35,6 +36,7 @@ use listener::Listener;
 use net::Net;
 use prompt::broker::{Broker, View, Wanted};
 use prompt::emergency::{self, Hold};
+use prompt::feed::Feed;
 use prompt::recipe::Recipes;
 use prompt::recovery::Recovery;
 use prompt::systemd::Systemd;
@@ -56,6 +58,7 @@ pub fn main(root: Root) -> anyhow::Result<()> {
     let config = Config::load(&root);
     if config.disabled {
         log::info!("disabled by rd.vestibule=0 on the kernel command line");
+        ready::tell();
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
@@ -73,7 +76,8 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
     }
 
     let hold = emergency::watch(root.clone());
-    let broker = start_prompts(&root, hold.clone());
+    let broker = start_prompts(&root, &config.settings.keys, hold.clone(), &mut problems);
+    ready::tell();
     let net = config.settings.network.then(|| net::start(network, root.clone()));
     let (stopping, stopped) = watch::channel(false);
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
@@ -102,9 +106,20 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_prompts(root: &Root, hold: watch::Receiver<Option<Hold>>) -> Broker {
+fn start_prompts(
+    root: &Root,
+    keys: &[KeyPlace],
+    hold: watch::Receiver<Option<Hold>>,
+    problems: &mut Vec<String>,
+) -> Broker {
     let recipes = Recipes::default();
-    let sources = vec![Systemd::new(root.clone()).spawn(), Tty::new(root.clone(), recipes.clone()).spawn()];
+    let mut sources = vec![Systemd::new(root.clone()).spawn(), Tty::new(root.clone(), recipes.clone()).spawn()];
+    if !keys.is_empty() {
+        let (feed, unusable) = Feed::prepare(root, keys);
+        unusable.iter().for_each(|problem| log::error!("{problem}"));
+        problems.extend(unusable);
+        sources.push(feed.spawn());
+    }
     let broker = Broker::spawn(sources, volumes::spawn(root.clone()));
     broker.add(Recovery { root: root.clone(), recipes, broker: broker.clone(), hold }.spawn());
     broker
@@ -301,6 +316,7 @@ impl Drop for ControlSocket {
 pub async fn clean_up_after(root: &Root) -> anyhow::Result<()> {
     kmsg::start(root);
     net::take_back(root).await;
+    Feed::clean_up(root, &Config::load(root).settings.keys);
     remove_socket(&root.join(SOCKET))
 }
 

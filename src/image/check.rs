@@ -9,6 +9,10 @@ use crate::config::{AUTHORIZED_KEYS, CONFIG_FILE, Config, HOST_KEY, HOST_NAME};
 use crate::root::Root;
 use crate::session::ssh::authorized_keys;
 
+/// Has systemd start the daemon before anything looks for a key that is fed. Source and destination.
+const EARLY: (&str, &str) =
+    ("/usr/lib/vestibule/keys.conf", "/usr/lib/systemd/system/vestibule.service.d/10-keys.conf");
+
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -69,7 +73,10 @@ pub fn print_files(root: &Root) {
         (&config.authorized_keys.0, AUTHORIZED_KEYS[0]),
         (HOST_KEY, HOST_KEY),
         (HOST_NAME[1], HOST_NAME[0]),
-    ] {
+    ]
+    .into_iter()
+    .chain((!config.settings.keys.is_empty()).then_some(EARLY))
+    {
         let source = root.join(source);
         if source.exists() {
             println!("{}\t{destination}", source.display());

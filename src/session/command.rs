@@ -16,6 +16,11 @@ pub enum Command {
     /// Exit status: 0 every question that was asked is unlocked, 1 a passphrase was wrong, 2 usage, 3 nothing is
     /// asking, 4 no verdict in time, 5 the asker gave up (no tries left), 6 not permitted.
     Unlock(Unlock),
+    /// Give a key file to a volume that waits for it, and tell whether it was right
+    ///
+    /// The content of the file is read from standard input until its end, as it is. It is given to the volume only if it
+    /// waits for its key ([[key]] in the configuration). The exit status is that of unlock.
+    Feed(Feed),
     /// Print the consoles as a person there would see them
     Peek {
         /// Print them again at every change, until interrupted
@@ -42,6 +47,15 @@ pub struct Unlock {
     #[arg(long)]
     pub raw: bool,
     /// Seconds to wait for a question if nothing asks yet
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT_SECONDS)]
+    pub wait: u32,
+}
+
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// The volume, by name or device
+    pub volume: String,
+    /// Seconds to wait until it is asked for
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT_SECONDS)]
     pub wait: u32,
 }
@@ -123,6 +137,7 @@ mod tests {
             ("console_auth", unlock(&[], false, DEFAULT_WAIT_SECONDS)),
             ("cryptroot-unlock --wait 5", unlock(&[], false, 5)),
             ("unlock --raw root 'my data'", unlock(&["root", "my data"], true, DEFAULT_WAIT_SECONDS)),
+            ("feed data --wait 5", Command::Feed(Feed { volume: "data".to_owned(), wait: 5 })),
             ("  peek  -f ", Command::Peek { follow: true }),
             ("console_peek", Command::Peek { follow: false }),
             ("status --json", Command::Status { json: true }),
@@ -141,6 +156,7 @@ mod tests {
             ("unlok", 2, "unlok"),
             ("unlock --wait soon", 2, "soon"),
             ("unlock 'oops", 2, "not closed"),
+            ("feed", 2, "<VOLUME>"),
             ("", 2, "Usage"),
         ] {
             let usage = parse(line).expect_err(line);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::command::{Command, Unlock};
+use super::command::{Command, Feed, Unlock};
 use super::screen::{Action, Aim, Screen};
 use super::text::{self, exit};
 use crate::control::client::{Client, Events, Gone};
 use crate::control::message::{Event, Kind, Outcome, Phase, Power, Request, Status, Submit};
-use crate::secret::{MAX_LEN, Secret};
+use crate::secret::{MAX_KEY_LEN, MAX_LEN, Secret};
 
 /// How long a passphrase may take to come in from a pipe. Somebody may be typing it at the other end.
 const STDIN_DEADLINE: Duration = Duration::from_secs(300);
@@ -35,6 +35,8 @@ pub enum Input {
     Bytes(Vec<u8>),
     /// The terminal has so many columns now.
     Columns(u32),
+    /// There is more that can't be read; the reason. What came before is not all.
+    Failed(String),
 }
 
 pub enum Output {
@@ -47,6 +49,7 @@ pub async fn run(command: Command, client: &Client, mut io: Io) -> u8 {
     match command {
         Command::Unlock(_) if io.terminal.is_some() => screen(client, io).await,
         Command::Unlock(options) => unlock(options, client, &mut io).await,
+        Command::Feed(options) => feed(options, client, &mut io).await,
         Command::Peek { follow } => peek(follow, client, &mut io).await,
         Command::Status { json } => status(json, client, &io).await,
         Command::Reboot => power(Power::Reboot, client, &io).await,
@@ -79,7 +82,7 @@ impl Io {
 struct UserGone;
 
 async fn unlock(options: Unlock, client: &Client, io: &mut Io) -> u8 {
-    let secret = match read_secret(io, options.raw).await {
+    let secret = match read_secret(io, "passphrase", MAX_LEN, options.raw).await {
         Ok(secret) => secret,
         Err(reason) => {
             io.err(reason).await;
@@ -87,6 +90,27 @@ async fn unlock(options: Unlock, client: &Client, io: &mut Io) -> u8 {
         }
     };
     let submit = Submit { volumes: options.volumes, kind: None, secret, wait_ms: u64::from(options.wait) * 1000 };
+    give(submit, client, io).await
+}
+
+async fn feed(options: Feed, client: &Client, io: &mut Io) -> u8 {
+    if io.terminal.is_some() {
+        io.err("a key file is fed from a pipe: ssh HOST feed VOLUME < keyfile (without -t)").await;
+        return exit::USAGE;
+    }
+    let secret = match read_secret(io, "key", MAX_KEY_LEN, true).await {
+        Ok(secret) => secret,
+        Err(reason) => {
+            io.err(reason).await;
+            return exit::USAGE;
+        }
+    };
+    let (volumes, wait_ms) = (vec![options.volume], u64::from(options.wait) * 1000);
+    give(Submit { volumes, kind: Some(Kind::Key), secret, wait_ms }, client, io).await
+}
+
+/// Submits it, and tells what came of it.
+async fn give(submit: Submit, client: &Client, io: &mut Io) -> u8 {
     let mut events = client.request(Request::Submit(submit));
     let mut outcomes: Vec<Outcome> = Vec::new();
     if let Err(_elapsed) = timeout(PROGRESS_HINT, events.ready()).await {
@@ -112,33 +136,36 @@ async fn unlock(options: Unlock, client: &Client, io: &mut Io) -> u8 {
         }
     }
     if outcomes.is_empty() {
-        io.err("nothing is asking for it (see status); the passphrase was not used").await;
+        io.err("nothing is asking for it (see status); nothing was used").await;
     }
     text::exit_status(&outcomes)
 }
 
 /// Reads standard input to its end. Nothing has been tried when this fails.
-async fn read_secret(io: &mut Io, raw: bool) -> Result<Secret, String> {
+async fn read_secret(io: &mut Io, name: &str, limit: usize, raw: bool) -> Result<Secret, String> {
     let deadline = Instant::now() + STDIN_DEADLINE;
     let mut hint = Some(Instant::now() + STDIN_HINT);
-    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(limit + 1));
     loop {
         let next = tokio::time::timeout_at(hint.unwrap_or(deadline), io.input.recv()).await;
         match next {
             Err(_) if hint.take().is_some() => {
-                io.err("reading the passphrase from standard input until its end (with a terminal: ssh -t)").await;
+                io.err(format!("reading the {name} from standard input until its end")).await;
             }
             Err(_) => {
-                return Err(format!("no passphrase came within {} s; nothing was tried", STDIN_DEADLINE.as_secs()));
+                return Err(format!("no {name} came within {} s; nothing was tried", STDIN_DEADLINE.as_secs()));
             }
             Ok(Some(Input::Bytes(more))) => {
                 let more = zeroize::Zeroizing::new(more);
-                if bytes.len() + more.len() > MAX_LEN + 1 {
-                    return Err(too_long());
+                if bytes.len() + more.len() > limit + 1 {
+                    return Err(too_long(name, limit));
                 }
                 bytes.extend_from_slice(&more);
             }
             Ok(Some(Input::Columns(_))) => {}
+            Ok(Some(Input::Failed(reason))) => {
+                return Err(format!("standard input can't be read to its end ({reason}); nothing was tried"));
+            }
             Ok(None) => break,
         }
     }
@@ -147,14 +174,14 @@ async fn read_secret(io: &mut Io, raw: bool) -> Result<Secret, String> {
         secret = secret.without_trailing_newline();
     }
     match secret.len() {
-        0 => Err("the passphrase on standard input is empty; nothing was tried".to_owned()),
-        n if n > MAX_LEN => Err(too_long()),
+        0 => Err(format!("the {name} on standard input is empty; nothing was tried")),
+        n if n > limit => Err(too_long(name, limit)),
         _ => Ok(secret),
     }
 }
 
-fn too_long() -> String {
-    format!("the passphrase is longer than {MAX_LEN} bytes; nothing was tried")
+fn too_long(name: &str, limit: usize) -> String {
+    format!("the {name} is longer than {limit} bytes; nothing was tried")
 }
 
 async fn peek(follow: bool, client: &Client, io: &mut Io) -> u8 {
@@ -270,6 +297,7 @@ async fn screen(client: &Client, mut io: Io) -> u8 {
             // Not before it is known what is asked: keys may have come ahead (a pipe into ssh -tt).
             input = io.input.recv(), if known && !input_ended => match input {
                 Some(Input::Columns(columns)) => screen.resize(columns),
+                Some(Input::Failed(_)) => {} // its end follows
                 Some(Input::Bytes(bytes)) => {
                     let bytes = zeroize::Zeroizing::new(bytes);
                     let mut quit = false;

@@ -225,7 +225,7 @@ impl Screen {
     fn next_target(&mut self) {
         self.erase_block();
         let before = self.aim();
-        let all: Vec<Aim> = self.questions().iter().map(one).collect();
+        let all: Vec<Aim> = self.questions().iter().filter(|question| can_be_typed(question)).map(one).collect();
         let next = match &self.chosen {
             None => 0,
             Some(chosen) => all.iter().position(|aim| aim == chosen).map_or(all.len(), |at| at + 1),
@@ -237,7 +237,8 @@ impl Screen {
 
     /// A PIN must be chosen, or be the only question: it is never tried as a passphrase.
     fn aim(&self) -> Aim {
-        match (&self.chosen, self.questions()) {
+        let questions: Vec<_> = self.questions().iter().filter(|question| can_be_typed(question)).collect();
+        match (&self.chosen, &questions[..]) {
             (Some(chosen), _) => chosen.clone(),
             (None, [only]) => one(only),
             (None, questions) if questions.iter().any(|question| question.kind == Kind::Passphrase) => Aim::All,
@@ -293,6 +294,9 @@ impl Screen {
             }
             (Aim::All, _) => "Passphrase for all of these (Tab: for one): ".to_owned(),
             (Aim::Nothing, Phase::Unlocked | Phase::HandOver) => "All unlocked, the boot continues. ".to_owned(),
+            (Aim::Nothing, Phase::Asking) if !status.questions.iter().any(can_be_typed) => {
+                "Nothing to type here; ^C for a menu. ".to_owned()
+            }
             (Aim::Nothing, Phase::Asking) => "Tab chooses what to answer; ^C for a menu. ".to_owned(),
             (Aim::Nothing, _) => "Nothing to answer now; ^C for a menu. ".to_owned(),
         }
@@ -302,6 +306,11 @@ impl Screen {
 fn one(question: &Question) -> Aim {
     let name = question.volume.as_ref().or(question.device.as_ref()).unwrap_or(&question.message);
     Aim::One(question.kind, name.clone())
+}
+
+/// A key file is fed, not typed.
+fn can_be_typed(question: &Question) -> bool {
+    question.kind != Kind::Key
 }
 
 /// A line in pieces that fit; nothing of it is lost.

@@ -47,6 +47,10 @@ pub fn question(question: &Question) -> String {
     let name = subject(question);
     match (question.stage, question.tries_left) {
         (Stage::Checking, _) => format!("{name}: checking…"),
+        (Stage::Asking, _) if question.kind == Kind::Key => {
+            let volume = question.volume.as_deref().unwrap_or("VOLUME");
+            format!("{name} waits for its key (ssh HOST feed {} < keyfile)", printable(volume))
+        }
         (Stage::Asking, Some(left)) => format!("{name} wants a {secret} ({})", tries(left)),
         (Stage::Asking, None) => format!("{name} wants a {secret}"),
     }
@@ -103,6 +107,7 @@ pub fn secret_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Passphrase => "passphrase",
         Kind::Pin => "PIN",
+        Kind::Key => "key",
     }
 }
 

@@ -24,7 +24,7 @@ pub fn possible(test: &str, program: &str) -> bool {
 
 /// A command that sees the fixture's `/run` in place of the system's, and a keyring of its own: there systemd keeps
 /// passphrases for other questions.
-fn below_run(machine: &Machine) -> tokio::process::Command {
+pub fn below_run(machine: &Machine) -> tokio::process::Command {
     let mut command = tokio::process::Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", "mount --bind \"$0\" /run && exec \"$@\""]);
     command.arg(machine.directory.join("run")).stdin(Stdio::null()).kill_on_drop(true);

@@ -57,14 +57,19 @@ impl AskDirectory {
 
     /// The content of every `ask.*` that is a regular file. An error is that of the directory.
     pub fn files(&self) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
+        Self::read(&self.path)
+    }
+
+    /// The same for a directory that is not watched.
+    pub fn read(path: &Path) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
         let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(&self.path)?.flatten() {
+        for entry in std::fs::read_dir(path)?.flatten() {
             let name = entry.file_name();
             if !name.as_encoded_bytes().starts_with(b"ask.") {
                 continue;
             }
             // A file that is gone by now is no news.
-            if let Ok(content) = read(&entry.path()) {
+            if let Ok(content) = read_file(&entry.path()) {
                 files.insert(name, content);
             }
         }
@@ -73,7 +78,7 @@ impl AskDirectory {
 }
 
 /// Neither link, FIFO nor device: opening or reading those may lead elsewhere, block, or never end.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = std::fs::File::options().read(true).custom_flags(flags.bits()).open(path)?;
     if !file.metadata()?.is_file() {

@@ -52,6 +52,18 @@ impl Attach {
         })
     }
 
+    /// Where systemd-cryptsetup looks for a key file when it was given none: what it finds there is tried first, and costs
+    /// a try (`find_key_file()`).
+    pub fn key_files(&self) -> [String; 2] {
+        ["/etc", "/run"].map(|directory| format!("{directory}/cryptsetup-keys.d/{}.key", self.volume))
+    }
+
+    /// A key file was found by itself.
+    pub fn found_a_key(mut self) -> Self {
+        self.tries_other_ways = true;
+        self
+    }
+
     /// How many passphrases it still takes, this question's included; `None` where there is no limit or it can't be
     /// known. `asked` counts its questions, this one included; `from_the_start` says that its first question was seen,
     /// and that no passphrase had been tried before it.

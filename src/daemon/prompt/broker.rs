@@ -23,7 +23,7 @@ pub struct Wanted {
     /// PIN question.
     pub volumes: Vec<String>,
     /// What the secret is. `None`: what the first question wants that is named in `volumes`; no question of the other
-    /// kind gets it after that.
+    /// kind gets it after that, and none that wants the content of a key file.
     pub kind: Option<Kind>,
 }
 
@@ -294,7 +294,7 @@ fn volume(question: &Question) -> Option<Volume> {
 fn in_words(verdict: &Verdict) -> &str {
     match verdict {
         Verdict::Unlocked => "unlocked",
-        Verdict::Wrong { .. } => "the passphrase was wrong",
+        Verdict::Wrong { .. } => "the answer was wrong",
         Verdict::GaveUp => "its asker gave up",
         Verdict::NoVerdict => "no verdict in time",
         Verdict::NotDelivered(reason) => reason,

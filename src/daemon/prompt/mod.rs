@@ -9,6 +9,7 @@ mod attach;
 pub mod broker;
 mod cryptsetup;
 pub mod emergency;
+pub mod feed;
 mod observe;
 mod process;
 pub mod recipe;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -98,6 +99,14 @@ pub fn descriptors_on(root: &Root, pid: i32, target: &str) -> Vec<i32> {
     let entries =
         entries.flatten().filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to.as_os_str() == target));
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Whether a process has the file with this device and inode number open. Unlike its name, they are the same in every
+/// mount namespace.
+pub fn has_open(root: &Root, pid: i32, file: (u64, u64)) -> bool {
+    let Ok(entries) = std::fs::read_dir(root.join(format!("/proc/{pid}/fd"))) else { return false };
+    let mut files = entries.flatten().filter_map(|entry| std::fs::metadata(entry.path()).ok());
+    files.any(|open| (open.dev(), open.ino()) == file)
 }
 
 /// The kernel function that a process sleeps in; `None` where the kernel doesn't tell.

@@ -169,7 +169,8 @@ impl Submission {
     }
 
     fn means(&self, question: &Question) -> bool {
-        let kind = self.kind.is_none_or(|kind| kind == question.kind);
+        // The content of a key file is given only by those who say that it is one.
+        let kind = self.kind.map_or(question.kind != Kind::Key, |kind| kind == question.kind);
         match self.wanted.is_empty() {
             true => kind && question.kind == Kind::Passphrase,
             false => kind && self.wanted.iter().any(|name| named(question, name)),

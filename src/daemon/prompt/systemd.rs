@@ -28,7 +28,7 @@ use super::process::{self, Process};
 use super::{Answer, Kind, Posed, Prompt, Prompts, Question, Source, Stage, Verdict, next_id};
 use crate::root::Root;
 
-const DIRECTORY: &str = "/run/systemd/ask-password";
+pub(super) const DIRECTORY: &str = "/run/systemd/ask-password";
 /// How often the directory is looked for before it exists: it comes with the first question or a moment before. One
 /// stat(2), and nobody waits longer than this to see the first question.
 const DIRECTORY_POLL: Duration = Duration::from_millis(500);
@@ -242,8 +242,10 @@ impl Agent {
             ends.ended().await;
             changed.notify_one();
         });
+        let attach = Attach::parse(&process::arguments(&self.root, pid));
+        let discovers = |attach: &Attach| attach.key_files().iter().any(|path| self.root.join(path).exists());
         Ok(Some(Asker {
-            attach: Attach::parse(&process::arguments(&self.root, pid)),
+            attach: attach.map(|attach| if discovers(&attach) { attach.found_a_key() } else { attach }),
             version: process::systemd_version(&self.root, pid),
             process,
             passphrases: 0,

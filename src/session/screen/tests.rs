@@ -150,3 +150,17 @@ fn emergency_mode_is_shown_above_the_questions() {
     let output = shown(&mut screen);
     assert!(output.contains("\r\n! the boot is held\u{fffd}[2J\r\n  root (/dev/vda2) wants"), "{output:?}");
 }
+
+#[test]
+fn a_key_file_is_not_typed() {
+    let key = Question { kind: Kind::Key, device: None, tries_left: None, ..asked("data") };
+    let mut screen = Screen::new(80);
+    screen.status(with(vec![key.clone()], Phase::Asking));
+    let output = shown(&mut screen);
+    assert!(output.contains("data waits for its key (ssh HOST feed data < keyfile)"), "{output}");
+    assert!(output.ends_with("Nothing to type here; ^C for a menu. "), "{output}");
+    assert!(typed(&mut screen, b"\tkey\r").is_none());
+    screen.status(with(vec![key, asked("root")], Phase::Asking));
+    let Some(Action::Submit { aim, .. }) = typed(&mut screen, b"\thunter2\r") else { panic!() };
+    assert_eq!(aim, passphrase("root"));
+}
