@@ -232,6 +232,32 @@ async fn what_takes_no_pipe_is_shown_and_not_answered() {
 }
 
 #[tokio::test]
+async fn the_pin_of_a_token_is_shown_and_left_to_the_console() {
+    if !possible("the_pin_of_a_token_is_shown_and_left_to_the_console", "cryptsetup") || !possible("…", "cc") {
+        return;
+    }
+    let library = std::env::temp_dir().join(format!("vestibule-token-{}.so", std::process::id()));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/prompts/token.c");
+    assert!(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status().unwrap().success());
+    let preload = format!("LD_PRELOAD={}", library.display());
+    let options = ["open", "--token-only", "--mock-activation", "IMAGE", "root"];
+    let mut console = Console::new(&["env", &preload], &options);
+    let broker = console.broker();
+    let question = console.question(&broker).await;
+    assert_eq!((question.kind, question.volume.as_deref()), (Kind::Pin, Some("root")));
+    assert!(console.shows().contains("Enter token PIN"), "that is what it asks");
+    let everything =
+        broker.submit(Wanted { kind: Some(Kind::Passphrase), ..console.wanted() }, secret(PASSPHRASE), NOW);
+    assert_eq!(outcomes(everything).await, [], "a passphrase was tried");
+    let Verdict::NotDelivered(reason) = verdict(broker.submit(console.wanted(), secret("1234"), NOW)).await else {
+        panic!("tried")
+    };
+    assert_eq!(reason, "a token takes its PIN only at the console");
+    assert!(console.runs() && !console.echoes(), "the console still asks");
+    std::fs::remove_file(library).unwrap();
+}
+
+#[tokio::test]
 async fn a_terminal_with_echo_is_not_asking() {
     // stands for a cryptsetup that reads a terminal for something else, such as "Are you sure?"
     let machine = Machine::new().with_real_processes();

@@ -34,6 +34,8 @@ pub struct Opening {
     pub volume: String,
     /// `luks`, `plain`, … in lower case.
     format: String,
+    /// It asks for the PIN of a token, or may do so before it asks for a passphrase.
+    pub asks_for_a_pin: bool,
     /// The arguments without what is about asking.
     arguments: Vec<OsString>,
 }
@@ -52,10 +54,9 @@ pub enum Opened {
 }
 
 impl Opening {
-    /// `None` when these arguments (the program's name first) open nothing, need nobody to ask, or may ask for a token's
-    /// PIN.
+    /// `None` when these arguments (the program's name first) open nothing, or need nobody to ask.
     pub fn parse(arguments: &[OsString]) -> Option<Self> {
-        let Words { kept, plain, format, asks } = Words::sort(arguments.get(1..)?);
+        let Words { kept, plain, format, asks, token } = Words::sort(arguments.get(1..)?);
         let [action, operands @ ..] = &plain[..] else { return None };
         let operand = |index: usize| operands.get(index).cloned();
         // What has no name for the volume only tests a passphrase.
@@ -64,13 +65,14 @@ impl Opening {
             "create" => ("plain".into(), operand(1)?, operand(0)?),
             other => (other.strip_suffix("Open")?.to_owned(), operand(0)?, operand(1)?),
         };
-        asks.then_some(Self { device, volume, format, arguments: kept })
+        asks.then_some(Self { device, volume, format, asks_for_a_pin: token, arguments: kept })
     }
 
     /// Whether the bytes of a passphrase mean the same from a pipe as from a terminal, and a wrong one is noticed. Not
-    /// so for `plain` (hashed from the terminal, raw from a pipe, and everything fits), nor for TrueCrypt and loop-AES.
+    /// so for `plain` (hashed from the terminal, raw from a pipe, and everything fits), nor for TrueCrypt and loop-AES,
+    /// nor for the PIN of a token, which is read from the terminal whatever the key file is.
     pub fn takes_a_pipe(&self) -> bool {
-        matches!(self.format.as_str(), "luks" | "luks1" | "luks2" | "bitlk" | "fvault2")
+        !self.asks_for_a_pin && matches!(self.format.as_str(), "luks" | "luks1" | "luks2" | "bitlk" | "fvault2")
     }
 
     pub fn format(&self) -> &str {
@@ -120,8 +122,11 @@ struct Words {
     /// What is no option: the action and its operands.
     plain: Vec<String>,
     format: Option<String>,
-    /// For a passphrase, to open something.
+    /// To open something.
     asks: bool,
+    /// A token is to be used, and its PIN asked for if it has one. Without these options a token with a PIN is passed
+    /// over (`action_open_luks()` in cryptsetup's `src/cryptsetup.c`, 2.6.1).
+    token: bool,
 }
 
 impl Words {
@@ -153,8 +158,7 @@ impl Words {
         match name {
             "tries" | "timeout" | "verify-passphrase" => return,
             "key-file" | "master-key-file" | "volume-key-file" | "volume-key-keyring" => self.asks = false,
-            // They may ask for the token's PIN.
-            "token-only" | "token-id" | "token-type" => self.asks = false,
+            "token-only" | "token-id" | "token-type" => self.token = true,
             // It opens nothing.
             "test-passphrase" => self.asks = false,
             "type" => self.format = value.map(|value| value.to_lowercase()),
@@ -228,15 +232,26 @@ mod tests {
             "cryptsetup -d/key luksOpen /dev/sda root",
             "cryptsetup open --key-file=- /dev/sda root",
             "cryptsetup open --key-file /key /dev/sda root",
-            "cryptsetup -T1 open --token-only /dev/sda root",
-            "cryptsetup open --token-id 0 /dev/sda root",
-            "cryptsetup open --token-id=0 /dev/sda root",
-            "cryptsetup open --token-type systemd-tpm2 /dev/sda root",
             "cryptsetup open --test-passphrase /dev/sda root",
             "cryptsetup open --test-passphrase /dev/sda",
             "cryptsetup open /dev/sda",
         ] {
             assert_eq!(parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_token_may_ask_for_its_pin() {
+        for (line, pin) in [
+            ("cryptsetup open /dev/sda root", false),
+            ("cryptsetup -T1 open --token-only /dev/sda root", true),
+            ("cryptsetup open --token-id 0 /dev/sda root", true),
+            ("cryptsetup open --token-id=0 /dev/sda root", true),
+            ("cryptsetup open --token-type systemd-tpm2 /dev/sda root", true),
+        ] {
+            let opening = parse(line).unwrap();
+            let found = (&*opening.device, &*opening.volume, opening.asks_for_a_pin, opening.takes_a_pipe());
+            assert_eq!(found, ("/dev/sda", "root", pin, !pin), "{line}");
         }
     }
 

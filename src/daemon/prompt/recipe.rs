@@ -28,14 +28,19 @@ pub struct Recipe {
 impl Recipe {
     /// The question for its passphrase. Attempts of ours cost the asker none of its tries.
     pub fn question(&self, source: &str) -> Question {
-        let Opening { device, volume, .. } = &self.opening;
+        let Opening { device, volume, asks_for_a_pin, .. } = &self.opening;
+        // With a token it may be the passphrase that is asked for by now. That can't be seen, and a PIN is no passphrase.
+        let (kind, message) = match asks_for_a_pin {
+            true => (Kind::Pin, format!("Enter token PIN for {device}:")),
+            false => (Kind::Passphrase, format!("Enter passphrase for {device}:")),
+        };
         Question {
             id: next_id(),
-            kind: Kind::Passphrase,
+            kind,
             stage: Stage::Asking,
             volume: Some(volume.clone()),
             device: Some(device.clone()),
-            message: format!("Enter passphrase for {device}:").replace(char::is_control, "\u{fffd}"),
+            message: message.replace(char::is_control, "\u{fffd}"),
             tries_used: 0,
             tries_left: None,
             source: source.into(),
@@ -45,8 +50,11 @@ impl Recipe {
     /// Runs it. An error by name where this format takes no passphrase from a pipe.
     pub async fn open(&self, secret: &Secret) -> Opened {
         if !self.opening.takes_a_pipe() {
-            let format = self.opening.format();
-            return Opened::Failed(format!("a {format} volume takes its passphrase only at the console"));
+            let what = match self.opening.asks_for_a_pin {
+                true => "a token takes its PIN".to_owned(),
+                false => format!("a {} volume takes its passphrase", self.opening.format()),
+            };
+            return Opened::Failed(format!("{what} only at the console"));
         }
         self.opening.open(&self.program, self.path.clone(), secret, VERDICT_DEADLINE).await
     }

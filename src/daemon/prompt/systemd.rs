@@ -194,9 +194,8 @@ impl Agent {
         let asker = self.askers.get_mut(&ask.pid).expect("it was just met");
         let disk = ask.disk();
         let verification = disk.as_ref().is_some_and(|disk| disk.verification);
-        let passphrase =
-            disk.is_some() || (asker.attach.is_none() && ask.id.is_none() && wants_passphrase(&ask.message));
-        let kind = if passphrase { Kind::Passphrase } else { Kind::Pin };
+        let kind = kind(ask, asker.attach.is_some());
+        let passphrase = kind == Kind::Passphrase;
         let count = if passphrase { &mut asker.passphrases } else { &mut asker.pins };
         *count += u32::from(!verification);
         let count = *count;
@@ -312,6 +311,14 @@ fn deliver(socket: &Path, secret: &[u8]) -> Result<bool, String> {
     }
 }
 
+/// What a question wants; `attach` says that systemd-cryptsetup asks it. Whatever is not known for a passphrase is a PIN.
+fn kind(ask: &Ask, attach: bool) -> Kind {
+    match ask.disk().is_some() || (!attach && ask.id.is_none() && wants_passphrase(&ask.message)) {
+        true => Kind::Passphrase,
+        false => Kind::Pin,
+    }
+}
+
 /// Whether a question that no volume is known for asks for a passphrase: it must say so.
 fn wants_passphrase(message: &str) -> bool {
     let message = message.to_lowercase();
@@ -331,5 +338,37 @@ async fn expiry(not_after: Option<u64>) {
     match not_after {
         Some(end) => sleep(Duration::from_micros(end.saturating_sub(monotonic()))).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What systemd-cryptsetup 252 and 257 ask (`cryptsetup.c`, `cryptsetup-{fido2,tpm2}.c` in `src/cryptsetup`,
+    /// `src/shared/pkcs11-util.c`); 252's PKCS#11 questions end in "unlock disk …" in older point releases.
+    #[test]
+    fn no_pin_is_taken_for_a_passphrase() {
+        #[rustfmt::skip]
+        let asked = [
+            ("Please enter passphrase for disk QEMU (root):", "Id=cryptsetup:/dev/vda2", Kind::Passphrase),
+            ("Please enter recovery key for disk QEMU (root):", "Id=cryptsetup:/dev/vda2", Kind::Passphrase),
+            ("Please enter passphrase or recovery key for disk QEMU (root):", "Id=cryptsetup:/dev/vda2", Kind::Passphrase),
+            ("Please enter passphrase for disk PIN PIN:", "Id=cryptsetup:/dev/disk/by-label/PIN\\x20PIN", Kind::Passphrase),
+            ("Please enter passphrase for disk QEMU (root): (verification)", "Id=cryptsetup-verification:/dev/vda2", Kind::Passphrase),
+            ("Please enter TPM2 PIN:", "", Kind::Pin),
+            ("Please enter LUKS2 token PIN:", "", Kind::Pin),
+            ("Please enter security token PIN:", "", Kind::Pin),
+            ("Please enter PIN for security token 'my passphrase' in order to unlock disk root:", "Id=pkcs11:pkcs11:token=x", Kind::Pin),
+            ("Please enter PIN for security token 'x' in order to unlock disk root (try #2):", "Id=pkcs11:pkcs11:token=x", Kind::Pin),
+            ("Please enter correct PIN for security token 'x' in order to unlock disk root (final try):", "Id=pkcs11:pkcs11:token=x", Kind::Pin),
+            ("PIN has been entered incorrectly previously, please enter correct PIN for security token 'x' in order to unlock root:", "Id=pkcs11:pkcs11:token=x", Kind::Pin),
+            ("Something new about a password:", "", Kind::Pin),
+            ("Something new about a passphrase:", "Id=new:/dev/vda2", Kind::Pin),
+        ];
+        for (message, id, expected) in asked {
+            let ask = Ask::parse(format!("[Ask]\nPID=1\nSocket=/s\nMessage={message}\n{id}\n").as_bytes()).unwrap();
+            assert_eq!(kind(&ask, true), expected, "{message}");
+        }
     }
 }

@@ -140,7 +140,9 @@ impl Scan {
             Ok(Some(process)) => {
                 let path = process::variable(&self.root, pid, "PATH");
                 let recipe = Arc::new(Recipe { opening, program, path });
-                self.recipes.note(recipe.clone());
+                if !recipe.opening.asks_for_a_pin {
+                    self.recipes.note(recipe.clone());
+                }
                 let command = Arc::new(Command { process, recipe });
                 self.waiters.insert(pid, Waiter { command, prompt: None, carrier: None });
             }
