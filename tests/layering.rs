@@ -46,6 +46,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
     (
         &[
             "config/cmdline.rs",
+            "config/cryptdevice.rs",
             "config/file.rs",
             "config/key.rs",
             "config/network.rs",

@@ -2,6 +2,7 @@
 //! used is replaced by a safe default and told as a problem, because the boot must go on and somebody must get in.
 
 pub mod cmdline;
+pub mod cryptdevice;
 pub mod file;
 pub mod key;
 pub mod network;
