@@ -15,13 +15,14 @@ use nix::unistd::Pid;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+use crate::config::family::Family;
 use crate::control::client::Client;
 use crate::control::message::Request;
 use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
 use crate::session::run::{Input, Io, Output, run};
-use crate::{daemon, image, session};
+use crate::{daemon, image, open, session};
 
 /// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
@@ -44,7 +45,13 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Action {
     /// Run the daemon (in the initramfs)
-    Serve,
+    Serve {
+        /// The kind of initramfs, where its askers need particular care
+        #[arg(long)]
+        family: Option<Family>,
+    },
+    /// Ask for a passphrase here and over SSH, and open the volume (for hooks of an initramfs)
+    Open(open::What),
     /// End the daemon as at hand-over, and wait until it is gone
     Stop,
     #[command(flatten)]
@@ -73,7 +80,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
     };
     let root = Root::new(arguments.root);
     match arguments.action {
-        Action::Serve => daemon::main(root)?,
+        Action::Serve { family } => daemon::main(root, family)?,
+        Action::Open(what) => return open::command(&root, what),
         Action::Session => session::main()?,
         Action::Stop => stop(&root)?,
         Action::Keys => image::keys::command(&root)?,

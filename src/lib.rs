@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod hardening;
 pub mod image;
 pub mod kmsg;
+pub mod open;
 pub mod root;
 pub mod secret;
 pub mod session;

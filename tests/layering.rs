@@ -39,6 +39,11 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "a session opens nothing and knows only the control protocol",
     ),
     (
+        &["open/"],
+        &["russh", "crate::daemon", "process::Command", "tokio::process"],
+        "who asks at the console knows only the control protocol",
+    ),
+    (
         &["session/command.rs", "session/line.rs", "session/screen.rs", "session/text.rs"],
         &["russh", "tokio", "std::net", "std::os", "control::client"],
         "commands, lines and screens are pure",

@@ -3,6 +3,7 @@
 
 pub mod cmdline;
 pub mod cryptdevice;
+pub mod family;
 pub mod file;
 pub mod key;
 pub mod network;

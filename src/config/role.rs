@@ -40,7 +40,7 @@ impl Role {
             Request::Status | Request::Watch { .. } | Request::Peek { .. } | Request::Cancel => true,
             Request::Submit(_) => matches!(self, Self::Root | Self::Unlock),
             Request::Power(_) => self == Self::Root,
-            Request::Login(_) | Request::LoginFailed { .. } | Request::Stop => false,
+            Request::Login(_) | Request::LoginFailed { .. } | Request::Stop | Request::Open(_) => false,
         }
     }
 }
@@ -48,7 +48,7 @@ impl Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::message::{Power, Submit};
+    use crate::control::message::{Open, Power, Submit};
     use crate::secret::Secret;
 
     #[test]
@@ -61,6 +61,7 @@ mod tests {
             (submit(), [true, true, false]),
             (Request::Power(Power::Reboot), [true, false, false]),
             (Request::Stop, [false, false, false]),
+            (Request::Open(Open { arguments: vec![], path: None }), [false, false, false]),
         ];
         for (request, expected) in table {
             assert_eq!([Role::Root, Role::Unlock, Role::Peek].map(|role| role.may(&request)), expected);

@@ -48,7 +48,7 @@ pub struct Question {
     pub tries_used: u32,
     /// Answers that it will still take, this one included; `None` when there is no limit or it can't be told.
     pub tries_left: Option<u32>,
-    /// Which source found it: `systemd`, `tty`, `feed`, `recovery`, …
+    /// Which source found it: `systemd`, `tty`, `hook`, `feed`, `recovery`, …
     pub source: String,
 }
 
@@ -173,6 +173,15 @@ pub struct Submit {
     pub wait_ms: u64,
 }
 
+/// A `cryptsetup` command whose passphrase everybody is to be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Without the name of the program.
+    pub arguments: Vec<String>,
+    /// The `PATH` where the program is found.
+    pub path: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Power {
     Reboot,
@@ -207,6 +216,8 @@ pub enum Request {
     Stop,
     /// Ends the stream with the same number.
     Cancel,
+    /// [`Event::Asked`], then an [`Event::Outcome`] for each answer, until the volume is open. Local clients only.
+    Open(Open),
 }
 
 /// What the daemon answers.
@@ -222,6 +233,8 @@ pub enum Event {
     /// The request was not permitted or could not be done; the reason, for a person.
     Refused(String),
     Done,
+    /// The question stands.
+    Asked(Box<Question>),
 }
 
 /// What a session needs to know before it speaks to its peer. It opens no file itself.

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::frame;
-use super::message::{Event, Login, Outcome, Power, Request, Setup, Status, Submit};
+use super::message::{Event, Login, Open, Outcome, Power, Question, Request, Setup, Status, Submit};
 use crate::config::role::Role;
 
 /// Requests that one client may have open. A session has a handful of channels, each with two or three.
@@ -25,6 +25,8 @@ pub trait House: Send + Sync + 'static {
     fn peek(&self, follow: bool) -> mpsc::Receiver<String>;
     fn submit(&self, submit: Submit) -> mpsc::Receiver<Outcome>;
     fn power(&self, power: Power) -> Result<(), String>;
+    /// The question, and what comes of each answer.
+    fn open(&self, open: Open) -> Result<(Question, mpsc::Receiver<Outcome>), String>;
     fn stop(&self);
 }
 
@@ -147,6 +149,13 @@ impl Answer {
                 house.stop();
                 Ok(())
             }
+            Request::Open(open) => match house.open(open) {
+                Ok((question, outcomes)) => {
+                    drop(self.send(Event::Asked(Box::new(question))).await); // a client that has gone is noticed with the next one
+                    self.relay(outcomes, Event::Outcome).await
+                }
+                Err(reason) => return drop(self.send(Event::Refused(reason)).await),
+            },
             Request::Login(_) | Request::LoginFailed { .. } | Request::Cancel => Ok(()),
         };
         if last.is_ok() {

@@ -8,6 +8,7 @@ pub mod net;
 pub mod power;
 pub mod prompt;
 pub mod ready;
+mod sources;
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -20,10 +21,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::config::family::Family;
 use crate::config::network::NetworkConfig;
-use crate::config::{Config, HOST_KEY, key::KeyPlace};
+use crate::config::{Config, HOST_KEY};
 use crate::control::SOCKET;
-use crate::control::message::{Link, Outcome, Phase, Power, Setup, Status, Submit};
+use crate::control::message::{Link, Open, Outcome, Phase, Power, Question, Setup, Status, Submit};
 use crate::control::server::{self, Access, House};
 use crate::root::Root;
 use crate::secret::Secret;
@@ -36,18 +38,16 @@ use listener::Listener;
 use net::Net;
 use prompt::broker::{Broker, View, Wanted};
 use prompt::emergency::{self, Hold};
-use prompt::feed::Feed;
-use prompt::recipe::Recipes;
-use prompt::recovery::Recovery;
-use prompt::systemd::Systemd;
-use prompt::tty::Tty;
-use prompt::{Source, volumes};
+use prompt::hook::Hook;
+use sources::Sources;
 
 /// Accepting fails when descriptors or memory are short; that is not mended by trying at once.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until hand-over.
-pub fn main(root: Root) -> anyhow::Result<()> {
+///
+/// `family` is what the hook that started it knows about the initramfs.
+pub fn main(root: Root, family: Option<Family>) -> anyhow::Result<()> {
     kmsg::start(&root);
     for refused in hardening::keep_memory_private() {
         log::warn!("ignoring: {refused}");
@@ -62,11 +62,11 @@ pub fn main(root: Root) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(run(root, config))
+    runtime.block_on(run(root, config, family))
 }
 
 /// The whole life of the daemon, in order.
-async fn run(root: Root, config: Config) -> anyhow::Result<()> {
+async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Result<()> {
     let (mut lifecycle, stopper) = Lifecycle::start().context("taking over the signals")?;
     let control = ControlSocket::bind(&root).await?;
     let (network, mut problems) = NetworkConfig::parse(&config.command_line);
@@ -76,12 +76,16 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
     }
 
     let hold = emergency::watch(root.clone());
-    let broker = start_prompts(&root, &config.settings.keys, hold.clone(), &mut problems);
+    let Sources { broker, hook, problems: unusable } =
+        sources::start(&root, family, &config.settings.keys, hold.clone());
+    unusable.iter().for_each(|problem| log::error!("{problem}"));
+    problems.extend(unusable);
     ready::tell();
     let net = config.settings.network.then(|| net::start(network, root.clone()));
     let (stopping, stopped) = watch::channel(false);
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
-    let house = Arc::new(Rooms { broker: broker.clone(), console: Console::new(root.clone()), statuses, stopper });
+    let house =
+        Arc::new(Rooms { broker: broker.clone(), hook, console: Console::new(root.clone()), statuses, stopper });
     let listener = start_listener(config, house.clone(), stopped.clone(), &mut problems);
     let seen = (broker.view(), hold, net.as_ref().map(Net::links));
     let observer = tokio::spawn(observe(seen, problems, (status, stopped.clone())));
@@ -106,28 +110,10 @@ async fn run(root: Root, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_prompts(
-    root: &Root,
-    keys: &[KeyPlace],
-    hold: watch::Receiver<Option<Hold>>,
-    problems: &mut Vec<String>,
-) -> Broker {
-    let recipes = Recipes::default();
-    let mut sources = vec![Systemd::new(root.clone()).spawn(), Tty::new(root.clone(), recipes.clone()).spawn()];
-    if !keys.is_empty() {
-        let (feed, unusable) = Feed::prepare(root, keys);
-        unusable.iter().for_each(|problem| log::error!("{problem}"));
-        problems.extend(unusable);
-        sources.push(feed.spawn());
-    }
-    let broker = Broker::spawn(sources, volumes::spawn(root.clone()));
-    broker.add(Recovery { root: root.clone(), recipes, broker: broker.clone(), hold }.spawn());
-    broker
-}
-
 /// The parts of the daemon, as clients see them.
 struct Rooms {
     broker: Broker,
+    hook: Hook,
     console: Console,
     statuses: watch::Receiver<Arc<Status>>,
     stopper: Stopper,
@@ -159,6 +145,10 @@ impl House for Rooms {
 
     fn power(&self, power: Power) -> Result<(), String> {
         power::switch(power)
+    }
+
+    fn open(&self, open: Open) -> Result<(Question, mpsc::Receiver<Outcome>), String> {
+        self.hook.open(open)
     }
 
     fn stop(&self) {
@@ -316,7 +306,7 @@ impl Drop for ControlSocket {
 pub async fn clean_up_after(root: &Root) -> anyhow::Result<()> {
     kmsg::start(root);
     net::take_back(root).await;
-    Feed::clean_up(root, &Config::load(root).settings.keys);
+    prompt::feed::Feed::clean_up(root, &Config::load(root).settings.keys);
     remove_socket(&root.join(SOCKET))
 }
 

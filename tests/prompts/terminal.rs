@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use vestibule::config::family::Family;
 use vestibule::control::message::{Kind, Stage};
 use vestibule::daemon::prompt::broker::{Broker, View, Wanted};
 use vestibule::daemon::prompt::recipe::Recipes;
@@ -71,8 +72,12 @@ impl Console {
     }
 
     fn broker(&self) -> Broker {
+        self.broker_in(None)
+    }
+
+    fn broker_in(&self, family: Option<Family>) -> Broker {
         Broker::spawn(
-            vec![Tty::new(self.machine.root(), Recipes::default()).spawn()],
+            vec![Tty::new(self.machine.root(), Recipes::default(), family).spawn()],
             volumes::spawn(self.machine.root()),
         )
     }
@@ -231,6 +236,23 @@ async fn what_takes_no_pipe_is_shown_and_not_answered() {
     assert!(console.runs());
 }
 
+/// Opened beside it, the volume would make mkinitcpio's loop start cryptsetup for ever.
+#[tokio::test]
+async fn what_mkinitcpio_repeats_is_shown_and_not_answered() {
+    if !possible("what_mkinitcpio_repeats_is_shown_and_not_answered", "cryptsetup") {
+        return;
+    }
+    let mut console = Console::new(&[], &["open", "--type", "luks", "--mock-activation", "IMAGE", "root"]);
+    let broker = console.broker_in(Some(Family::Mkinitcpio));
+    console.question(&broker).await;
+    let Verdict::NotDelivered(reason) = verdict(broker.submit(console.wanted(), secret(PASSPHRASE), NOW)).await else {
+        panic!("tried")
+    };
+    assert!(reason.contains("at the console alone"), "{reason}");
+    console.question(&broker).await;
+    assert!(console.runs() && !console.echoes(), "it must still ask");
+}
+
 #[tokio::test]
 async fn the_pin_of_a_token_is_shown_and_left_to_the_console() {
     if !possible("the_pin_of_a_token_is_shown_and_left_to_the_console", "cryptsetup") || !possible("…", "cc") {
@@ -272,7 +294,7 @@ async fn a_terminal_with_echo_is_not_asking() {
         .spawn()
         .unwrap();
     let broker =
-        Broker::spawn(vec![Tty::new(machine.root(), Recipes::default()).spawn()], volumes::spawn(machine.root()));
+        Broker::spawn(vec![Tty::new(machine.root(), Recipes::default(), None).spawn()], volumes::spawn(machine.root()));
     let asks = |view: &View| view.questions.iter().any(|question| question.device.as_deref() == Some("-"));
     let early = tokio::time::timeout(Duration::from_millis(1500), until(&broker, asks)).await;
     assert!(early.is_err(), "asked with echo on");
@@ -291,7 +313,7 @@ async fn what_only_tests_a_passphrase_is_left_alone() {
     }
     let machine = Machine::new().with_real_processes();
     let broker =
-        Broker::spawn(vec![Tty::new(machine.root(), Recipes::default()).spawn()], volumes::spawn(machine.root()));
+        Broker::spawn(vec![Tty::new(machine.root(), Recipes::default(), None).spawn()], volumes::spawn(machine.root()));
     let image = machine.luks(PASSPHRASE);
     let pty = openpty(None, None).unwrap();
     let mut tester = tokio::process::Command::new("cryptsetup")

@@ -10,6 +10,7 @@ pub mod broker;
 mod cryptsetup;
 pub mod emergency;
 pub mod feed;
+pub mod hook;
 mod observe;
 mod process;
 pub mod recipe;

@@ -22,7 +22,9 @@ use super::cryptsetup::Opening;
 use super::process::{self, Process};
 use super::recipe::{MAPPING_GRACE, Recipe, Recipes};
 use super::{Answer, Posed, Prompt, Prompts, Source, VERDICT_DEADLINE, Verdict, volumes};
+use crate::config::family::Family;
 use crate::root::Root;
+use crate::secret::Secret;
 
 /// How often processes are looked at: nothing announces a read of a terminal. One readlink(2) for each process that is
 /// not the kernel's, so well under a millisecond in an initramfs.
@@ -33,15 +35,21 @@ const WAITER_END: Duration = Duration::from_secs(5);
 /// that cryptsetup uses with `--timeout`. During a key derivation the echo is on again, and the process elsewhere.
 const READING: [&str; 4] = ["wait_woken", "n_tty_read", "do_select", "poll_schedule_timeout"];
 
+/// Why mkinitcpio's `encrypt` gets no answer: see [`Family::Mkinitcpio`]. It asks by itself only when vestibule's own hook,
+/// which asks in both places, did not run before it or found no daemon.
+const CONSOLE_ALONE: &str =
+    "mkinitcpio's encrypt asks for it at the console alone; only a passphrase typed there lets the boot go on";
+
 /// The source. It looks at processes below `root`.
 pub struct Tty {
     root: Root,
     recipes: Recipes,
+    family: Option<Family>,
 }
 
 impl Tty {
-    pub fn new(root: Root, recipes: Recipes) -> Self {
-        Self { root, recipes }
+    pub fn new(root: Root, recipes: Recipes, family: Option<Family>) -> Self {
+        Self { root, recipes, family }
     }
 }
 
@@ -50,8 +58,8 @@ impl Source for Tty {
         let (publish, receiver) = watch::channel(Prompts::from([]));
         let changed = Arc::new(Notify::new());
         let (kernel, waiters) = Default::default();
-        let Self { root, recipes } = self;
-        tokio::spawn(Scan { root, recipes, publish, kernel, waiters, changed, complained: false }.run());
+        let Self { root, recipes, family } = self;
+        tokio::spawn(Scan { root, recipes, family, publish, kernel, waiters, changed, complained: false }.run());
         receiver
     }
 }
@@ -60,6 +68,7 @@ impl Source for Tty {
 struct Scan {
     root: Root,
     recipes: Recipes,
+    family: Option<Family>,
     publish: watch::Sender<Prompts>,
     /// Processes without a program: kernel threads, which never get one.
     kernel: BTreeSet<i32>,
@@ -81,6 +90,7 @@ struct Waiter {
 struct Command {
     process: Process,
     recipe: Arc<Recipe>,
+    family: Option<Family>,
 }
 
 impl Scan {
@@ -143,7 +153,7 @@ impl Scan {
                 if !recipe.opening.asks_for_a_pin {
                     self.recipes.note(recipe.clone());
                 }
-                let command = Arc::new(Command { process, recipe });
+                let command = Arc::new(Command { process, recipe, family: self.family });
                 self.waiters.insert(pid, Waiter { command, prompt: None, carrier: None });
             }
             Ok(None) => {}
@@ -187,6 +197,14 @@ impl Scan {
 }
 
 impl Command {
+    /// Tries the passphrase beside the process that waits.
+    async fn check(&self, root: &Root, secret: &Secret) -> Verdict {
+        match self.family {
+            Some(Family::Mkinitcpio) => Verdict::NotDelivered(CONSOLE_ALONE.into()),
+            None => self.recipe.check(root, secret).await,
+        }
+    }
+
     /// Frees the terminal from a question that has its answer.
     async fn release(&self) {
         if let Err(error) = self.process.terminate()
@@ -229,8 +247,7 @@ async fn carry(root: Root, command: Arc<Command>, posed: Posed) {
     let Ok(Answer { secret, verdict }) = posed.answer.await else {
         return drop(posed.fate.send(command.fate(&root).await));
     };
-    // Beside the process that waits.
-    let observed = command.recipe.check(&root, &secret).await;
+    let observed = command.check(&root, &secret).await;
     drop(secret);
     if observed == Verdict::Unlocked {
         command.release().await;
