@@ -25,3 +25,5 @@ def whole_way(guest):
 case("bookworm-systemd", arguments="ip=dhcp")(whole_way)
 case("bookworm-classic", arguments="ip=10.0.2.15::10.0.2.2:255.255.255.0:box:eth0:none net.ifnames=0")(whole_way)
 case("trixie-systemd", arguments="")(whole_way)
+case("mkinitcpio-busybox", arguments="ip=:::::eth0:dhcp")(whole_way)
+case("mkinitcpio-systemd", arguments="ip=dhcp")(whole_way)

@@ -4,7 +4,7 @@ from harness.cases import case, expect
 from harness.disks import PASSPHRASE
 
 
-@case(("bookworm-classic", "trixie-systemd"))
+@case(("bookworm-classic", "trixie-systemd", "mkinitcpio-busybox"))
 def console_is_first(guest):
     """The passphrase is typed at the console while an SSH session waits: the session is told"""
     guest.wait_for_prompt()
@@ -46,7 +46,7 @@ def screen_console(guest):
     guest.real_root().nothing_of_ours()
 
 
-@case(("bookworm-classic", "trixie-systemd"), arguments="ip=dhcp rd.vestibule=0")
+@case(("bookworm-classic", "trixie-systemd", "mkinitcpio-busybox"), arguments="ip=dhcp rd.vestibule=0")
 def switched_off(guest):
     """rd.vestibule=0: nobody listens, the console works"""
     guest.wait_for_prompt()

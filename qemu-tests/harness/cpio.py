@@ -3,8 +3,9 @@ unpacks one after the other, so a second one replaces files of the first, as a d
 
 
 def archive(files):
-    """An archive of regular files from `{path: bytes}`, in directories that exist, each readable by root only."""
-    entries = [_entry(path.lstrip("/"), 0o100600, data) for path, data in files.items()]
+    """An archive of regular files from `{path: bytes}`, in directories that exist, each readable by root only; scripts
+    are executable."""
+    entries = [_entry(path.lstrip("/"), 0o100700 if data.startswith(b"#!") else 0o100600, data) for path, data in files.items()]
     return b"".join(entries) + _entry("TRAILER!!!", 0, b"")
 
 

@@ -22,8 +22,8 @@ STATUS_INTERVAL = 2
 # Somebody at the console reads a prompt before typing.
 PERSON_REACTS = 2
 
-# systemd's question, with the name of the volume, and cryptsetup's own, with its device.
-PROMPT = r"[Pp]lease enter passphrase for disk .*?:|Enter passphrase for /dev/\S+:"
+# systemd's question, with the name of the volume, and cryptsetup's own, with its device; so does `vestibule open`.
+PROMPT = r"[Pp]lease enter passphrase for disk .*?:|Enter passphrase for /dev/\S+( \(or: .*?\))?:"
 
 
 class Guest:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from types import ModuleType
 
-from . import dracut, trees
+from . import dracut, mkinitcpio, trees
 from .cache import cached, files_below, key
 from .tools import REPOSITORY, Failure, run
 
@@ -23,6 +23,8 @@ KINDS = {
     "bookworm-systemd": GuestKind("bookworm", dracut, "plymouth"),
     "bookworm-classic": GuestKind("bookworm", dracut, dracut.WITHOUT_SYSTEMD),
     "trixie-systemd": GuestKind("trixie", dracut, "plymouth"),
+    "mkinitcpio-busybox": GuestKind("trixie", mkinitcpio, mkinitcpio.BUSYBOX),
+    "mkinitcpio-systemd": GuestKind("trixie", mkinitcpio, mkinitcpio.SYSTEMD),
 }
 
 # $1 tree, $2 where results go, $3 repository, $4 the kind's options. The tree stays as it is: everything happens in a
