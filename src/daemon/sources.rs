@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use super::prompt::askpass::Askpass;
 use super::prompt::broker::Broker;
 use super::prompt::emergency::Hold;
 use super::prompt::feed::Feed;
@@ -29,6 +30,7 @@ pub fn start(root: &Root, family: Option<Family>, keys: &[KeyPlace], hold: watch
     let hook = Hook::new(root.clone(), recipes.clone());
     let mut sources = vec![
         Systemd::new(root.clone()).spawn(),
+        Askpass::new(root.clone(), recipes.clone()).spawn(),
         Tty::new(root.clone(), recipes.clone(), family).spawn(),
         hook.clone().spawn(),
     ];

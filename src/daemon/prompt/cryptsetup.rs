@@ -56,7 +56,18 @@ pub enum Opened {
 impl Opening {
     /// `None` when these arguments (the program's name first) open nothing, or need nobody to ask.
     pub fn parse(arguments: &[OsString]) -> Option<Self> {
-        let Words { kept, plain, format, asks, token } = Words::sort(arguments.get(1..)?);
+        let words = Words::sort(arguments.get(1..)?);
+        if words.asks && !words.piped { Self::understand(words) } else { None }
+    }
+
+    /// The same of a `cryptsetup` that waits for another program to write the passphrase into its standard input
+    /// (`--key-file=-`).
+    pub fn parse_piped(arguments: &[OsString]) -> Option<Self> {
+        let words = Words::sort(arguments.get(1..)?);
+        if words.asks && words.piped { Self::understand(words) } else { None }
+    }
+
+    fn understand(Words { kept, plain, format, token, .. }: Words) -> Option<Self> {
         let [action, operands @ ..] = &plain[..] else { return None };
         let operand = |index: usize| operands.get(index).cloned();
         // What has no name for the volume only tests a passphrase.
@@ -65,7 +76,7 @@ impl Opening {
             "create" => ("plain".into(), operand(1)?, operand(0)?),
             other => (other.strip_suffix("Open")?.to_owned(), operand(0)?, operand(1)?),
         };
-        asks.then_some(Self { device, volume, format, asks_for_a_pin: token, arguments: kept })
+        Some(Self { device, volume, format, asks_for_a_pin: token, arguments: kept })
     }
 
     /// Whether the bytes of a passphrase mean the same from a pipe as from a terminal, and a wrong one is noticed. Not
@@ -127,6 +138,8 @@ struct Words {
     /// A token is to be used, and its PIN asked for if it has one. Without these options a token with a PIN is passed
     /// over (`action_open_luks()` in cryptsetup's `src/cryptsetup.c`, 2.6.1).
     token: bool,
+    /// Standard input is the key file, up to its end.
+    piped: bool,
 }
 
 impl Words {
@@ -157,6 +170,10 @@ impl Words {
         let value = attached.map(str::to_owned).or_else(|| Some(separate?.to_string_lossy().into_owned()));
         match name {
             "tries" | "timeout" | "verify-passphrase" => return,
+            "key-file" if value.as_deref() == Some("-") => {
+                self.piped = true;
+                return;
+            }
             "key-file" | "master-key-file" | "volume-key-file" | "volume-key-keyring" => self.asks = false,
             "token-only" | "token-id" | "token-type" => self.token = true,
             // It opens nothing.
@@ -179,6 +196,10 @@ impl Words {
         let value = if attached.is_empty() { next().cloned() } else { Some(OsStr::from_bytes(attached).to_owned()) };
         match letters[at] {
             b'T' | b't' => return,
+            b'd' if value.as_ref().is_some_and(|value| value == "-") => {
+                self.piped = true;
+                return;
+            }
             b'd' => self.asks = false,
             b'M' => self.format = value.as_ref().map(|value| value.to_string_lossy().to_lowercase()),
             _ => {}
@@ -252,6 +273,24 @@ mod tests {
             let opening = parse(line).unwrap();
             let found = (&*opening.device, &*opening.volume, opening.asks_for_a_pin, opening.takes_a_pipe());
             assert_eq!(found, ("/dev/sda", "root", pin, !pin), "{line}");
+        }
+    }
+
+    #[test]
+    fn understands_what_waits_for_a_pipe() {
+        let parse = |line: &str| Opening::parse_piped(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>());
+        // unlock_mapping() in debian/functions of cryptsetup 2.6.1
+        let opening =
+            parse("/sbin/cryptsetup -T1 --allow-discards --type=luks --key-file=- open -- /dev/vda root").unwrap();
+        assert_eq!((&*opening.device, &*opening.volume, opening.format()), ("/dev/vda", "root", "luks"));
+        assert_eq!(opening.arguments.join(OsStr::new(" ")), "--allow-discards --type=luks open -- /dev/vda root");
+        assert!(parse("cryptsetup -d - luksOpen /dev/vda root").is_some());
+        for line in [
+            "cryptsetup open /dev/vda root",
+            "cryptsetup --key-file=/key open /dev/vda root",
+            "cryptsetup --key-file=-",
+        ] {
+            assert_eq!(parse(line), None, "{line}");
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod ask_dir;
 pub mod ask_file;
+pub mod askpass;
 mod attach;
 pub mod broker;
 mod cryptsetup;
