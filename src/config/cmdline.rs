@@ -39,6 +39,12 @@ impl CommandLine {
         self.values(key).last()
     }
 
+    /// Leaves `key` with one value, or with none.
+    pub fn set(&mut self, key: &str, value: Option<String>) {
+        self.0.retain(|(k, _)| k != key);
+        self.0.extend(value.map(|value| (key.to_owned(), Some(value))));
+    }
+
     /// dracut's `getargbool DEFAULT KEY` (dracut-lib.sh): `0`, `no` and `off` are false; anything else that is
     /// there is true.
     pub fn flag(&self, key: &str, default: bool) -> bool {

@@ -5,6 +5,7 @@ pub mod cmdline;
 pub mod cryptdevice;
 pub mod family;
 pub mod file;
+pub mod initramfs_tools;
 pub mod key;
 pub mod network;
 pub mod role;
@@ -46,7 +47,12 @@ pub struct Config {
 impl Config {
     pub fn load(root: &Root) -> Self {
         let mut problems = Vec::new();
-        let command_line = CommandLine::parse(&kernel_command_line(root));
+        let mut command_line = CommandLine::parse(&kernel_command_line(root));
+        if let Some(conf) = initramfs_conf(root) {
+            let (translated, not_said) = initramfs_tools::translate(command_line, &conf);
+            command_line = translated;
+            problems.extend(not_said);
+        }
         let from_file = match read(root, CONFIG_FILE).map(|text| text.map(|text| file::parse(&text))) {
             Ok(None) => Settings::default(),
             Ok(Some(Ok(settings))) => settings,
@@ -95,6 +101,20 @@ fn kernel_command_line(root: &Root) -> String {
     paths.push(root.join("/proc/cmdline"));
     // A file that is not there says nothing, which is what its absence means.
     paths.iter().filter_map(|path| read_text(path).ok()).collect::<Vec<_>>().join(" ")
+}
+
+/// initramfs.conf(5) as it is in an image of initramfs-tools, with the files of `conf.d`, as its init reads them. `None`
+/// anywhere else.
+fn initramfs_conf(root: &Root) -> Option<String> {
+    let mut text = read_text(&root.join("/conf/initramfs.conf")).ok()?;
+    let entries = std::fs::read_dir(root.join("/conf/conf.d")).into_iter().flatten();
+    let mut snippets: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    snippets.sort();
+    for snippet in snippets.iter().filter_map(|path| read_text(path).ok()) {
+        text.push('\n');
+        text.push_str(&snippet);
+    }
+    Some(text)
 }
 
 fn first_of(root: &Root, paths: &[&str], problems: &mut Vec<String>) -> (String, String) {
@@ -168,6 +188,22 @@ mod tests {
         );
         let root = Fixture::new(&[("etc/vestibule/config.toml", &[0xff, 0xfe, 0x00])]);
         assert_eq!(Config::load(&root).problems.len(), 1);
+    }
+
+    #[test]
+    fn in_an_image_of_initramfs_tools_its_configuration_counts() {
+        let conf = |text: &'static str| ("conf/initramfs.conf", text.as_bytes());
+        let line = ("proc/cmdline", &b"quiet"[..]);
+        let later = ("conf/conf.d/net", &b"IP=:::::eth1:dhcp\n"[..]);
+        for (files, expected) in [
+            (vec![line], None),
+            (vec![line, conf("IP=off\n")], Some("off")),
+            (vec![line, conf("IP=off\n"), later], Some(":::::eth1:dhcp")),
+            (vec![line, later], None),
+        ] {
+            let config = Config::load(&Fixture::new(&files));
+            assert_eq!(config.command_line.last("ip"), expected, "{files:?}");
+        }
     }
 
     #[test]
