@@ -64,9 +64,23 @@ enum Action {
         #[arg(long)]
         files: bool,
     },
+    /// Take over the keys and settings of another SSH server for the initramfs, and say what became of each
+    Import {
+        from: ImportFrom,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Serve one connection (started by the daemon)
     #[command(hide = true)]
     Session,
+}
+
+/// Whose.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ImportFrom {
+    /// Of dropbear-initramfs
+    Dropbear,
 }
 
 /// Does what the arguments say.
@@ -87,6 +101,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::Keys => image::keys::command(&root)?,
         Action::Check { files: true } => image::check::print_files(&root),
         Action::Check { files: false } => image::check::command(&root)?,
+        Action::Import { from: ImportFrom::Dropbear, dry_run } => image::import::command(&root, dry_run)?,
         Action::Command(command) => return local(command, &root),
     }
     Ok(ExitCode::SUCCESS)

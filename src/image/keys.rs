@@ -70,6 +70,12 @@ fn create(root: &Root) -> anyhow::Result<PublicKey> {
     }
     let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
     let key = PrivateKey::new(pair, "vestibule").context("making the host key")?;
+    store(root, &key)?;
+    Ok(key.public_key().clone())
+}
+
+/// Writes the host key below `root`, readable by root only.
+pub fn store(root: &Root, key: &PrivateKey) -> anyhow::Result<()> {
     let text = key.to_openssh(LineEnding::LF).context("writing the host key")?;
     let path = root.join(HOST_KEY);
     let directory = path.parent().expect("the path has a directory");
@@ -90,8 +96,7 @@ fn create(root: &Root) -> anyhow::Result<PublicKey> {
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("writing {}", temporary.display()))?;
-    std::fs::rename(&temporary, &path).with_context(|| format!("making {}", path.display()))?;
-    Ok(key.public_key().clone())
+    std::fs::rename(&temporary, &path).with_context(|| format!("making {}", path.display()))
 }
 
 #[cfg(test)]
