@@ -34,17 +34,3 @@ def argon2id(guest):
     expect(guest.unlock(b"wrong") == 1, "a wrong passphrase must end with 1, however long it takes")
     expect(guest.unlock(PASSPHRASE) == 0, "the right passphrase must end with 0, however long it takes")
     guest.real_root().nothing_of_ours()
-
-
-@case("trixie-systemd")
-def tries_used_up(guest):
-    """When the machine gives up asking, unlock says so and SSH goes on"""
-    guest.wait_for_prompt()
-    guest.wait_for_ssh()
-    for _ in range(3):
-        verdict = guest.unlock(b"wrong")
-        if verdict != 1:
-            break
-    expect(verdict == 5, f"the last try must end with 5, not {verdict}")
-    status = guest.status()
-    expect(status["phase"] == "failed" and not status["questions"], f"status does not tell the failure: {status}")
