@@ -200,7 +200,12 @@ fn static_address<'a>(field: &impl Fn(usize) -> &'a str) -> Result<StaticAddress
     let peer = optional_v4(peer, "field 2 (PEER)")?;
     let address = optional_v4(field(1), "field 1 (CLIENT)")?
         .ok_or_else(|| format!("field 1 (CLIENT) is empty; write ip={STATIC_FORM}, or ip=INTERFACE:dhcp"))?;
-    Ok(StaticAddress { address, prefix: netmask(field(4))?, peer, gateway })
+    let prefix = netmask(field(4))?;
+    // For the kernel's nfsroot and mkinitcpio's netconf, field 2 is a server that may be far away. A gateway that is near
+    // tells it from a peer: with a far peer in place of the network of our own, that gateway could not be reached.
+    let near = |other: Ipv4Addr| (other.to_bits() ^ address.to_bits()).leading_zeros() >= u32::from(prefix);
+    let peer = peer.filter(|&peer| near(peer) || !gateway.is_some_and(near));
+    Ok(StaticAddress { address, prefix, peer, gateway })
 }
 
 fn optional_v4(text: &str, place: &str) -> Result<Option<Ipv4Addr>, String> {
