@@ -3,6 +3,7 @@
 from harness.cases import case, expect, image_case
 from harness.disks import PASSPHRASE, ROOT
 from harness.images import refusal
+from harness.tools import REPOSITORY
 
 
 @case("mkinitcpio-busybox")
@@ -67,6 +68,24 @@ def loop_is_left_alone(guest):
     expect(guest.wait_until_asked()["source"] == "tty", "the question of encrypt's cryptsetup must be shown")
     said = guest.ssh("unlock", stdin=PASSPHRASE + b"\n")
     expect(said.status == 4 and "at the console alone" in said.out + said.err, f"it must not be tried: {said}")
+    guest.type_on_console(PASSPHRASE.decode() + "\n")
+    guest.real_root().nothing_of_ours()
+
+
+HOOK = (REPOSITORY / "mkinitcpio-hook/hooks/vestibule").read_bytes()
+SERVE = b"vestibule serve --family mkinitcpio && return\n"
+# Some seconds after the first prompt.
+KILLED = HOOK.replace(SERVE, b"vestibule serve --family mkinitcpio &\nsleep 40\nkill -9 $!\nreturn\n")
+
+
+@case("mkinitcpio-busybox", replaced={"/hooks/vestibule": KILLED})
+def daemon_is_killed(guest):
+    """The daemon dies for good while it asks: the console is told, encrypt asks there, and nothing is left"""
+    expect(SERVE in HOOK, "the hook starts the daemon in another way than this case expects")
+    guest.console.wait_for(r"Enter passphrase for /dev/\S+ \(or: ssh", 240)
+    guest.console.wait_for("vestibule ended while it was asking", 120)
+    guest.console.wait_for(f"A password is required to access the {ROOT.volume} volume", 60)
+    guest.wait_for_prompt()
     guest.type_on_console(PASSPHRASE.decode() + "\n")
     guest.real_root().nothing_of_ours()
 

@@ -5,8 +5,12 @@ unpacks one after the other, so a second one replaces files of the first, as a d
 def archive(files):
     """An archive of regular files from `{path: bytes}`, in directories that exist, each readable by root only; scripts
     are executable."""
-    entries = [_entry(path.lstrip("/"), 0o100700 if data.startswith(b"#!") else 0o100600, data) for path, data in files.items()]
+    entries = [_entry(path.lstrip("/"), _mode(data), data) for path, data in files.items()]
     return b"".join(entries) + _entry("TRAILER!!!", 0, b"")
+
+
+def _mode(data):
+    return 0o100700 if data.startswith(b"#!") else 0o100600
 
 
 def _entry(name, mode, data):

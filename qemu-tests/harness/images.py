@@ -60,7 +60,12 @@ def image(kind):
     """The directory with `vmlinuz`, `initramfs`, `client_key`, `known_hosts` and `build.log` of one guest."""
     installed = files_below(*KINDS[kind].builder.SOURCES)
     make_key = key(_tree(kind).name, KINDS[kind].options, _script(kind), *installed, binary(), REPOSITORY / "Makefile")
-    return cached(f"image-{kind}", make_key, f"build the image of {kind}", lambda directory: _make(kind, directory))
+    return cached(f"image-{kind}", make_key, f"build the image of {kind}{note(kind)}", lambda directory: _make(kind, directory))
+
+
+def note(kind):
+    """What a reader of the results must know about the tool that made a guest's image."""
+    return getattr(KINDS[kind].builder, "NOTE", "")
 
 
 def build(kind, directory, authorized_keys):

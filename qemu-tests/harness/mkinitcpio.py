@@ -19,8 +19,11 @@ SYSTEMD = "base systemd block vestibule sd-encrypt"
 STAND_IN = REPOSITORY / "qemu-tests" / "mkinitcpio"
 REAL = os.environ.get("VESTIBULE_MKINITCPIO")
 
+# Said with every image and every case.
+NOTE = f" ({'real' if REAL else 'stand-in'} mkinitcpio)"
+
 # Files whose change makes a new image.
-SOURCES = (REPOSITORY / "mkinitcpio-hook", REPOSITORY / "systemd", Path(REAL) if REAL else STAND_IN)
+SOURCES = (REPOSITORY / "mkinitcpio-hook", REPOSITORY / "systemd", STAND_IN, *([Path(REAL)] if REAL else []))
 
 # In the tree, after vestibule was installed; $version is the kernel's, $options the kind's.
 SCRIPT = f"""
@@ -36,4 +39,6 @@ def kernel_arguments(volumes, root_uuid):
     """What opens these disks and finds the file system of the root: for encrypt the first volume, for sd-encrypt all."""
     first = volumes[0]
     by_systemd = [f"rd.luks.name={disk.uuid}={disk.volume}" for disk in volumes]
-    return [f"cryptdevice=UUID={first.uuid}:{first.volume}:allow-discards", *by_systemd, f"root=UUID={root_uuid}", "ro"]
+    # Debian's /sbin/init is an absolute link, which real mkinitcpio's init does not find below /new_root.
+    rest = [f"root=UUID={root_uuid}", "ro", "init=/usr/lib/systemd/systemd"]
+    return [f"cryptdevice=UUID={first.uuid}:{first.volume}:allow-discards", *by_systemd, *rest]
