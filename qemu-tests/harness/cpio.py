@@ -3,13 +3,15 @@ unpacks one after the other, so a second one replaces files of the first, as a d
 
 
 def archive(files):
-    """An archive of regular files from `{path: bytes}`, in directories that exist, each readable by root only; scripts
-    are executable."""
-    entries = [_entry(path.lstrip("/"), _mode(data), data) for path, data in files.items()]
+    """An archive of regular files from `{path: bytes}`, each readable by root only, scripts executable, in directories
+    that exist or stand before them, with a slash at their end."""
+    entries = [_entry(path.strip("/"), _mode(path, data), data) for path, data in files.items()]
     return b"".join(entries) + _entry("TRAILER!!!", 0, b"")
 
 
-def _mode(data):
+def _mode(path, data):
+    if path.endswith("/"):
+        return 0o040700
     return 0o100700 if data.startswith(b"#!") else 0o100600
 
 
