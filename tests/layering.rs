@@ -63,6 +63,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "daemon/net/owner.rs",
             "daemon/net/rtmessage.rs",
             "daemon/prompt/ask_file.rs",
+            "daemon/prompt/ask_kind.rs",
             "daemon/prompt/askpass/asked.rs",
             "image/import/dropbear.rs",
             "session/ssh/auth.rs",
@@ -75,8 +76,14 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
 ];
 
 /// The only places that may start programs.
-const MAY_RUN: &[&str] =
-    &["daemon/listener.rs", "daemon/rescue/", "daemon/prompt/cryptsetup.rs", "daemon/prompt/systemctl.rs", "chroot/"];
+const MAY_RUN: &[&str] = &[
+    "daemon/listener.rs",
+    "daemon/rescue/",
+    "daemon/prompt/cryptsetup.rs",
+    "daemon/prompt/systemctl.rs",
+    "daemon/prompt/zfs/tool.rs",
+    "chroot/",
+];
 /// The only places with `unsafe`, each with a reason at its top and at every block.
 const MAY_BE_UNSAFE: &[&str] = &["daemon/descriptors.rs", "daemon/net/packet.rs"];
 

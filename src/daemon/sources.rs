@@ -7,10 +7,12 @@ use super::prompt::broker::Broker;
 use super::prompt::emergency::Hold;
 use super::prompt::feed::Feed;
 use super::prompt::hook::Hook;
+use super::prompt::proof::Proved;
 use super::prompt::recipe::Recipes;
 use super::prompt::recovery::Recovery;
 use super::prompt::systemd::Systemd;
 use super::prompt::tty::Tty;
+use super::prompt::zfs::Zfs;
 use super::prompt::{Source, volumes};
 use crate::config::family::Family;
 use crate::config::key::KeyPlace;
@@ -26,12 +28,13 @@ pub struct Sources {
 
 /// Starts every source, and the broker that collects what they see.
 pub fn start(root: &Root, family: Option<Family>, keys: &[KeyPlace], hold: watch::Receiver<Option<Hold>>) -> Sources {
-    let recipes = Recipes::default();
+    let (recipes, proved) = (Recipes::default(), Proved::default());
     let hook = Hook::new(root.clone(), recipes.clone());
     let mut sources = vec![
-        Systemd::new(root.clone()).spawn(),
+        Systemd::new(root.clone()).noting(proved.clone()).spawn(),
         Askpass::new(root.clone(), recipes.clone()).spawn(),
         Tty::new(root.clone(), recipes.clone(), family).spawn(),
+        Zfs::new(root.clone(), proved.clone()).spawn(),
         hook.clone().spawn(),
     ];
     let mut problems = Vec::new();
@@ -40,7 +43,7 @@ pub fn start(root: &Root, family: Option<Family>, keys: &[KeyPlace], hold: watch
         problems = unusable;
         sources.push(feed.spawn());
     }
-    let broker = Broker::spawn(sources, volumes::spawn(root.clone()));
+    let broker = Broker::spawn(sources, volumes::spawn_with(root.clone(), proved));
     // mkinitcpio's `encrypt` never gives up: between two of its attempts nothing must be opened beside it (see `tty`).
     if family != Some(Family::Mkinitcpio) {
         broker.add(Recovery { root: root.clone(), recipes, broker: broker.clone(), hold }.spawn());

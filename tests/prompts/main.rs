@@ -11,3 +11,4 @@ mod recovery;
 mod submissions;
 mod systemd;
 mod terminal;
+mod zfs;

@@ -5,6 +5,7 @@
 
 mod ask_dir;
 pub mod ask_file;
+mod ask_kind;
 pub mod askpass;
 mod attach;
 pub mod broker;
@@ -14,6 +15,7 @@ pub mod feed;
 pub mod hook;
 mod observe;
 mod process;
+pub mod proof;
 pub mod recipe;
 pub mod recovery;
 mod submit;
@@ -21,6 +23,7 @@ mod systemctl;
 pub mod systemd;
 pub mod tty;
 pub mod volumes;
+pub mod zfs;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

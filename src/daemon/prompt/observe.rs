@@ -4,8 +4,8 @@
 //! - the same process asks again: refused. When our answer did not reach it, it was somebody else's that was refused;
 //! - the process has ended and no volume appears: it gave up.
 //!
-//! Where no volume is known (`systemd-ask-password` in a script, which exits with the answer) success can't be seen.
-//! The same question from another process soon after means refused; otherwise there is no verdict.
+//! `systemd-ask-password` in a script exits with the answer, and its end tells nothing. The same question from another
+//! process soon after means refused. Success can be seen where something proves it (ZFS); otherwise there is no verdict.
 //!
 //! Known gap: between our datagram and the asker's next look at its socket, it may instead take another agent's answer
 //! from the kernel keyring. That window is one wake-up of the asker; a refusal in it is reported as ours.
@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::process::Process;
-use super::{Kind, VERDICT_DEADLINE, Verdict, volumes};
+use super::proof::Proof;
+use super::{Kind, VERDICT_DEADLINE, Verdict};
 use crate::root::Root;
 
 /// How long after its asker's end a volume may still show up. systemd-cryptsetup maps it before it exits; sysfs follows
@@ -33,7 +34,7 @@ pub struct Asked {
     /// Later questions have higher numbers. Kept when a question is put up for answering anew.
     pub sequence: u64,
     pub process: Arc<Process>,
-    pub volume: Option<String>,
+    pub proof: Proof,
     pub message: String,
     pub kind: Kind,
     /// The passphrase is wanted a second time, to compare.
@@ -60,7 +61,7 @@ impl Observer {
         let event = async {
             tokio::select! {
                 biased;
-                () = opened(&self.root, self.mine.volume.as_deref()) => Seen::Open,
+                () = self.mine.proof.appears(&self.root) => Seen::Open,
                 again = asks_again(&mut asked, |other| other.process.pid == process.pid, self.mine.sequence) => {
                     Seen::Again(again)
                 }
@@ -87,17 +88,29 @@ impl Observer {
     }
 
     async fn after_the_end(&mut self, delivered: bool, latest: u64) -> Verdict {
-        if let Some(volume) = &self.mine.volume {
+        if let Proof::Mapping(_) = &self.mine.proof {
             let grace = Instant::now() + MAPPING_GRACE;
-            let open = timeout_at(grace, volumes::opened(&self.root, volume)).await;
+            let open = timeout_at(grace, self.mine.proof.appears(&self.root)).await;
             return if open.is_ok() { Verdict::Unlocked } else { Verdict::GaveUp };
         }
         let same = |other: &Asked| other.message == self.mine.message;
-        let again = asks_again(&mut self.asked, same, latest);
-        match timeout_at(Instant::now() + RETRY_WINDOW, again).await {
-            Ok(_) if delivered => Verdict::Wrong { tries_left: None },
-            Ok(_) => not_ours(),
-            Err(_) => Verdict::NoVerdict,
+        let event = async {
+            tokio::select! {
+                biased;
+                () = self.mine.proof.appears(&self.root) => Verdict::Unlocked,
+                _ = asks_again(&mut self.asked, same, latest) => match delivered {
+                    true => Verdict::Wrong { tries_left: None },
+                    false => not_ours(),
+                },
+            }
+        };
+        if let Ok(verdict) = timeout_at(Instant::now() + RETRY_WINDOW, event).await {
+            return verdict;
+        }
+        match self.mine.proof.holds(&self.root).await {
+            Some(true) => Verdict::Unlocked,
+            Some(false) => Verdict::GaveUp,
+            None => Verdict::NoVerdict,
         }
     }
 }
@@ -110,13 +123,6 @@ enum Seen {
 
 fn not_ours() -> Verdict {
     Verdict::NotDelivered("another answer came first and was refused; it is asked again".into())
-}
-
-async fn opened(root: &Root, volume: Option<&str>) {
-    match volume {
-        Some(volume) => volumes::opened(root, volume).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// The next question after number `sequence` that `same` recognises. Never returns when the source is gone.

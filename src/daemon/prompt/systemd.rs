@@ -2,11 +2,6 @@
 //!
 //! One more agent beside the console's and plymouth's: `docs/PASSWORD_AGENTS.md` of systemd. Questions are files; the
 //! first answer that reaches an asker's socket wins, and the others see the file go.
-//!
-//! What is a passphrase and what a PIN (a PIN is only answered when its volume is named): systemd-cryptsetup marks the
-//! passphrase questions of volumes with `Id=cryptsetup:…`; its questions for TPM2, FIDO2 and token PINs have no such
-//! `Id`. Questions of other programs (`systemd-ask-password` in a script, as for ZFS) count as passphrases only when
-//! their text says so and says nothing of a PIN; everything else is treated as a PIN.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -22,9 +17,11 @@ use tokio::time::sleep;
 
 use super::ask_dir::AskDirectory;
 use super::ask_file::Ask;
+use super::ask_kind::{dataset, kind};
 use super::attach::Attach;
 use super::observe::{Asked, Observer};
 use super::process::{self, Process};
+use super::proof::{Proof, Proved};
 use super::{Answer, Kind, Posed, Prompt, Prompts, Question, Source, Stage, Verdict, next_id};
 use crate::root::Root;
 
@@ -39,11 +36,17 @@ const MAX_PASSPHRASE: usize = 2048;
 /// The source. It reads and answers below `root`.
 pub struct Systemd {
     root: Root,
+    proved: Proved,
 }
 
 impl Systemd {
     pub fn new(root: Root) -> Self {
-        Self { root }
+        Self { root, proved: Proved::default() }
+    }
+
+    /// Where to note volumes that device mapper doesn't know.
+    pub fn noting(self, proved: Proved) -> Self {
+        Self { proved, ..self }
     }
 }
 
@@ -52,6 +55,7 @@ impl Source for Systemd {
         let (publish, receiver) = watch::channel(Prompts::from([]));
         let agent = Agent {
             root: self.root,
+            proved: self.proved,
             publish,
             asked: watch::Sender::new(Arc::from([])),
             open: BTreeMap::new(),
@@ -67,6 +71,7 @@ impl Source for Systemd {
 /// The state of the one task that reads the directory.
 struct Agent {
     root: Root,
+    proved: Proved,
     publish: watch::Sender<Prompts>,
     /// What is asked now, for those that observe what becomes of an answer.
     asked: watch::Sender<Arc<[Asked]>>,
@@ -211,7 +216,7 @@ impl Agent {
             id: next_id(),
             kind,
             stage: Stage::Asking,
-            volume: attach.map(|attach| attach.volume.clone()),
+            volume: attach.map(|attach| attach.volume.clone()).or_else(|| dataset(ask).map(str::to_owned)),
             device: attach
                 .map(|attach| attach.device.clone())
                 .or_else(|| disk.as_ref().map(|disk| disk.device.clone())),
@@ -223,7 +228,11 @@ impl Agent {
         let asked = Asked {
             sequence: question.id.0,
             process: asker.process.clone(),
-            volume: question.volume.clone(),
+            proof: match (attach, dataset(ask)) {
+                (Some(attach), _) => Proof::Mapping(attach.volume.clone()),
+                (None, Some(dataset)) => Proof::Dataset(dataset.to_owned()),
+                (None, None) => Proof::None,
+            },
             message: ask.message.clone(),
             kind,
             verification,
@@ -257,9 +266,9 @@ impl Agent {
         let (prompt, posed) = Prompt::new(question);
         let socket = self.root.join(&ask.socket);
         let observer = Observer { root: self.root.clone(), mine: asked.clone(), asked: self.asked.subscribe() };
-        let changed = self.changed.clone();
+        let (changed, proved) = (self.changed.clone(), self.proved.clone());
         let carrier = tokio::spawn(async move {
-            carry(posed, &socket, observer).await;
+            carry(posed, &socket, observer, &proved).await;
             changed.notify_one();
         });
         Open { ask, asked, prompt, carrier }
@@ -271,19 +280,28 @@ impl Agent {
 }
 
 /// Waits for the answer, hands it over, and reports what was observed.
-async fn carry(posed: Posed, socket: &Path, observer: Observer) {
+async fn carry(posed: Posed, socket: &Path, observer: Observer, proved: &Proved) {
     let Ok(Answer { secret, verdict }) = posed.answer.await else {
         // Who waits for neither has gone; so it is below.
-        return drop(posed.fate.send(observer.observe(false).await));
+        return drop(posed.fate.send(observe(observer, false, proved).await));
     };
     let observed = match deliver(socket, secret.expose()) {
         Ok(delivered) => {
             drop(secret);
-            observer.observe(delivered).await
+            observe(observer, delivered, proved).await
         }
         Err(reason) => Verdict::NotDelivered(reason),
     };
     drop(verdict.send(observed));
+}
+
+async fn observe(observer: Observer, delivered: bool, proved: &Proved) -> Verdict {
+    let proof = observer.mine.proof.clone();
+    let verdict = observer.observe(delivered).await;
+    if let (Verdict::Unlocked, Proof::Dataset(name)) = (&verdict, &proof) {
+        proved.note(name);
+    }
+    verdict
 }
 
 /// Sends one answer. `false` when the asker no longer listens: somebody else was faster. An error is for a person.
@@ -311,22 +329,6 @@ fn deliver(socket: &Path, secret: &[u8]) -> Result<bool, String> {
     }
 }
 
-/// What a question wants; `attach` says that systemd-cryptsetup asks it. Whatever is not known for a passphrase is a PIN.
-fn kind(ask: &Ask, attach: bool) -> Kind {
-    match ask.disk().is_some() || (!attach && ask.id.is_none() && wants_passphrase(&ask.message)) {
-        true => Kind::Passphrase,
-        false => Kind::Pin,
-    }
-}
-
-/// Whether a question that no volume is known for asks for a passphrase: it must say so.
-fn wants_passphrase(message: &str) -> bool {
-    let message = message.to_lowercase();
-    let mut words = message.split(|c: char| !c.is_alphanumeric());
-    let pin = words.clone().any(|word| word == "pin");
-    !pin && words.any(|word| matches!(word, "passphrase" | "password" | "passphrases" | "passwords"))
-}
-
 /// µs of CLOCK_MONOTONIC, as in `NotAfter=`.
 fn monotonic() -> u64 {
     let now = ClockId::CLOCK_MONOTONIC.now().expect("Linux has this clock");
@@ -338,37 +340,5 @@ async fn expiry(not_after: Option<u64>) {
     match not_after {
         Some(end) => sleep(Duration::from_micros(end.saturating_sub(monotonic()))).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What systemd-cryptsetup 252 and 257 ask (`cryptsetup.c`, `cryptsetup-{fido2,tpm2}.c` in `src/cryptsetup`,
-    /// `src/shared/pkcs11-util.c`); 252's PKCS#11 questions end in "unlock disk …" in older point releases.
-    #[test]
-    fn no_pin_is_taken_for_a_passphrase() {
-        #[rustfmt::skip]
-        let asked = [
-            ("Please enter passphrase for disk QEMU (root):", "Id=cryptsetup:/dev/vda2", Kind::Passphrase),
-            ("Please enter recovery key for disk QEMU (root):", "Id=cryptsetup:/dev/vda2", Kind::Passphrase),
-            ("Please enter passphrase or recovery key for disk QEMU (root):", "Id=cryptsetup:/dev/vda2", Kind::Passphrase),
-            ("Please enter passphrase for disk PIN PIN:", "Id=cryptsetup:/dev/disk/by-label/PIN\\x20PIN", Kind::Passphrase),
-            ("Please enter passphrase for disk QEMU (root): (verification)", "Id=cryptsetup-verification:/dev/vda2", Kind::Passphrase),
-            ("Please enter TPM2 PIN:", "", Kind::Pin),
-            ("Please enter LUKS2 token PIN:", "", Kind::Pin),
-            ("Please enter security token PIN:", "", Kind::Pin),
-            ("Please enter PIN for security token 'my passphrase' in order to unlock disk root:", "Id=pkcs11:pkcs11:token=x", Kind::Pin),
-            ("Please enter PIN for security token 'x' in order to unlock disk root (try #2):", "Id=pkcs11:pkcs11:token=x", Kind::Pin),
-            ("Please enter correct PIN for security token 'x' in order to unlock disk root (final try):", "Id=pkcs11:pkcs11:token=x", Kind::Pin),
-            ("PIN has been entered incorrectly previously, please enter correct PIN for security token 'x' in order to unlock root:", "Id=pkcs11:pkcs11:token=x", Kind::Pin),
-            ("Something new about a password:", "", Kind::Pin),
-            ("Something new about a passphrase:", "Id=new:/dev/vda2", Kind::Pin),
-        ];
-        for (message, id, expected) in asked {
-            let ask = Ask::parse(format!("[Ask]\nPID=1\nSocket=/s\nMessage={message}\n{id}\n").as_bytes()).unwrap();
-            assert_eq!(kind(&ask, true), expected, "{message}");
-        }
     }
 }

@@ -257,7 +257,7 @@ async fn carry(root: Root, command: Arc<Command>, posed: Posed) {
 
 /// Whether a process reads a passphrase now. cryptsetup opens `/dev/tty`, and where there is none (dracut) it takes
 /// standard input; the descriptor is borrowed from it, as opening `/dev/console` ourselves may reach another terminal.
-fn waits(root: &Root, process: &Process) -> std::io::Result<bool> {
+pub(super) fn waits(root: &Root, process: &Process) -> std::io::Result<bool> {
     let reads = match process::sleeps_in(root, process.pid) {
         Some(function) => READING.iter().any(|name| function.starts_with(name)),
         // The kernel doesn't tell. Asleep and without echo is then all that can be known.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::ask_file::unescape;
+use super::proof::Proved;
 use crate::control::message::Volume;
 use crate::root::Root;
 
@@ -23,13 +24,20 @@ const WATCH_POLL: Duration = Duration::from_millis(500);
 /// The open volumes, published at each change.
 pub struct Volumes {
     root: Root,
+    /// Those that device mapper doesn't know.
+    proved: Proved,
     open: watch::Sender<Arc<[Volume]>>,
 }
 
 /// Starts looking.
 pub fn spawn(root: Root) -> Arc<Volumes> {
+    spawn_with(root, Proved::default())
+}
+
+/// The same, with what sources prove to be open by other means.
+pub fn spawn_with(root: Root, proved: Proved) -> Arc<Volumes> {
     let open = watch::Sender::new(open(&root).into());
-    let volumes = Arc::new(Volumes { root, open });
+    let volumes = Arc::new(Volumes { root, proved, open });
     let watched = Arc::downgrade(&volumes);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(WATCH_POLL);
@@ -50,7 +58,8 @@ impl Volumes {
 
     /// Looks now, for those to whom the next regular look comes too late.
     pub fn look(&self) {
-        let now = open(&self.root);
+        let mut now = open(&self.root);
+        now.extend(self.proved.all());
         self.open.send_if_modified(|before| {
             let changed = before[..] != now[..];
             if changed {
