@@ -7,6 +7,7 @@ use super::prompt::broker::Broker;
 use super::prompt::emergency::Hold;
 use super::prompt::feed::Feed;
 use super::prompt::hook::Hook;
+use super::prompt::nixos::Nixos;
 use super::prompt::proof::Proved;
 use super::prompt::recipe::Recipes;
 use super::prompt::recovery::Recovery;
@@ -35,6 +36,7 @@ pub fn start(root: &Root, family: Option<Family>, keys: &[KeyPlace], hold: watch
         Askpass::new(root.clone(), recipes.clone()).spawn(),
         Tty::new(root.clone(), recipes.clone(), family).spawn(),
         Zfs::new(root.clone(), proved.clone()).spawn(),
+        Nixos::new(root.clone()).spawn(),
         hook.clone().spawn(),
     ];
     let mut problems = Vec::new();

@@ -6,6 +6,7 @@
 mod askpass;
 mod feed;
 mod fixture;
+mod nixos;
 mod real;
 mod recovery;
 mod submissions;

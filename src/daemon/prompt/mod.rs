@@ -13,6 +13,7 @@ mod cryptsetup;
 pub mod emergency;
 pub mod feed;
 pub mod hook;
+pub mod nixos;
 mod observe;
 mod process;
 pub mod proof;
