@@ -297,3 +297,35 @@ async fn what_does_not_say_passphrase_counts_as_a_pin() {
         questions(&broker, 0).await;
     }
 }
+
+/// `ask_from_systemd_and_check()` of bcachefs-tools: the same question again when it was wrong, up to three times; the key
+/// in a keyring when it was right.
+#[tokio::test]
+async fn bcachefs_is_proved_by_its_key() {
+    let machine = Machine::new();
+    let broker = machine.broker();
+    let uuid = "5c25b9c1-2d0c-4b1e-9c2e-4d1c6a7b8c9d";
+    let asker = || {
+        let mut asker =
+            machine.asker("systemd-ask-password --icon=drive-harddisk --multiple -n Enter passphrase:", 257);
+        asker.id = format!("Id=cryptsetup:UUID={uuid}\n");
+        asker
+    };
+    machine.put("proc/keys", "1a2b3c4d I--Q---     1 perm 3f010000     0     0 user      bcachefs:0: 32\n");
+    let mut first = asker();
+    let asked = first.ask_with("Enter passphrase: ", "");
+    let question = questions(&broker, 1).await.remove(0);
+    assert_eq!((question.kind, question.device), (Kind::Passphrase, Some(format!("UUID={uuid}"))));
+    let submission = broker.submit(all(), secret("wrong"), NOW);
+    asked.answer().await;
+    first.end();
+    let mut second = asker();
+    let asked = second.ask_with("Enter passphrase: ", "");
+    assert_eq!(verdict(submission).await, Verdict::Wrong { tries_left: None });
+    let submission = broker.submit(all(), secret("right"), NOW);
+    asked.answer().await;
+    second.end();
+    machine
+        .put("proc/keys", format!("1a2b3c4d I--Q---     1 perm 3f010000     0     0 user      bcachefs:{uuid}: 32\n"));
+    assert_eq!(verdict(submission).await, Verdict::Unlocked);
+}

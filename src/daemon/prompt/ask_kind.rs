@@ -14,6 +14,14 @@ pub fn dataset(ask: &Ask) -> Option<&str> {
     message_dataset(&ask.message).filter(|_| ask.id.is_none())
 }
 
+/// The UUID of the file system that `bcachefs unlock` or `mount.bcachefs` asks for: an `Id=` like a volume's, of no device
+/// (`ask_from_systemd_and_check()` in `src/key.rs` of bcachefs-tools).
+pub fn bcachefs(ask: &Ask) -> Option<String> {
+    let uuid = ask.disk()?.device.strip_prefix("UUID=")?.to_owned();
+    let plain = uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    (plain && !uuid.is_empty() && ask.message.trim() == "Enter passphrase:").then_some(uuid)
+}
+
 /// What a question wants; `attach` says that systemd-cryptsetup asks it. Whatever is not known for a passphrase is a PIN.
 pub fn kind(ask: &Ask, attach: bool) -> Kind {
     let script = || !attach && ask.id.is_none() && (dataset(ask).is_some() || wants_passphrase(&ask.message));

@@ -5,7 +5,7 @@
 //! - the process has ended and no volume appears: it gave up.
 //!
 //! `systemd-ask-password` in a script exits with the answer, and its end tells nothing. The same question from another
-//! process soon after means refused. Success can be seen where something proves it (ZFS); otherwise there is no verdict.
+//! process soon after means refused. Success can be seen where something proves it (ZFS, bcachefs); otherwise there is no verdict.
 //!
 //! Known gap: between our datagram and the asker's next look at its socket, it may instead take another agent's answer
 //! from the kernel keyring. That window is one wake-up of the asker; a refusal in it is reported as ours.
@@ -93,7 +93,7 @@ impl Observer {
             let open = timeout_at(grace, self.mine.proof.appears(&self.root)).await;
             return if open.is_ok() { Verdict::Unlocked } else { Verdict::GaveUp };
         }
-        let same = |other: &Asked| other.message == self.mine.message;
+        let same = |other: &Asked| other.message == self.mine.message && other.proof == self.mine.proof;
         let event = async {
             tokio::select! {
                 biased;

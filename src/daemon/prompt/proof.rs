@@ -21,6 +21,8 @@ pub enum Proof {
     Mapping(String),
     /// The key of this ZFS dataset is loaded.
     Dataset(String),
+    /// The key of the bcachefs file system with this UUID is in a keyring that root sees, or it is mounted.
+    Bcachefs(String),
     /// Nothing is known that could be looked at.
     None,
 }
@@ -31,6 +33,7 @@ impl Proof {
         match self {
             Self::Mapping(name) => Some(volumes::is_open(root, name)),
             Self::Dataset(name) => Tool::find(root)?.has_key(name).await,
+            Self::Bcachefs(uuid) => Some(has_bcachefs_key(root, uuid)),
             Self::None => None,
         }
     }
@@ -38,7 +41,7 @@ impl Proof {
     /// Returns when it is open; never, when that can't be told. The caller sets the deadline.
     pub async fn appears(&self, root: &Root) {
         let mut ticks = interval(match self {
-            Self::Mapping(_) => volumes::PROOF_POLL,
+            Self::Mapping(_) | Self::Bcachefs(_) => volumes::PROOF_POLL,
             Self::Dataset(_) => ZFS_POLL,
             Self::None => return std::future::pending().await,
         });
@@ -50,6 +53,14 @@ impl Proof {
             }
         }
     }
+}
+
+/// `KeyHandle::format_key_name()` in `src/key.rs` of bcachefs-tools; keyrings(7), `/proc/keys`; the file system's
+/// directory in sysfs is there while it is mounted.
+fn has_bcachefs_key(root: &Root, uuid: &str) -> bool {
+    let described = format!(" bcachefs:{uuid}:");
+    root.join(format!("/sys/fs/bcachefs/{uuid}")).exists()
+        || std::fs::read_to_string(root.join("/proc/keys")).is_ok_and(|keys| keys.contains(&described))
 }
 
 /// Volumes that were proved open and that device mapper doesn't know. Sources write it; `status` shows it.

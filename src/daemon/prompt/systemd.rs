@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::ask_dir::AskDirectory;
 use super::ask_file::Ask;
-use super::ask_kind::{dataset, kind};
+use super::ask_kind::{bcachefs, dataset, kind};
 use super::attach::Attach;
 use super::observe::{Asked, Observer};
 use super::process::{self, Process};
@@ -231,7 +231,7 @@ impl Agent {
             proof: match (attach, dataset(ask)) {
                 (Some(attach), _) => Proof::Mapping(attach.volume.clone()),
                 (None, Some(dataset)) => Proof::Dataset(dataset.to_owned()),
-                (None, None) => Proof::None,
+                (None, None) => bcachefs(ask).map_or(Proof::None, Proof::Bcachefs),
             },
             message: ask.message.clone(),
             kind,
@@ -298,8 +298,10 @@ async fn carry(posed: Posed, socket: &Path, observer: Observer, proved: &Proved)
 async fn observe(observer: Observer, delivered: bool, proved: &Proved) -> Verdict {
     let proof = observer.mine.proof.clone();
     let verdict = observer.observe(delivered).await;
-    if let (Verdict::Unlocked, Proof::Dataset(name)) = (&verdict, &proof) {
-        proved.note(name);
+    match (&verdict, &proof) {
+        (Verdict::Unlocked, Proof::Dataset(name)) => proved.note(name),
+        (Verdict::Unlocked, Proof::Bcachefs(uuid)) => proved.note(&format!("UUID={uuid}")),
+        _ => {}
     }
     verdict
 }
