@@ -29,7 +29,7 @@ test: deps ## every test: code style, units, builds, and machines that boot
 bench: deps build ## measure sizes and times, as a table
 	scripts/bench
 
-install: ## install what `make build` made, and the dracut module and mkinitcpio hooks (DESTDIR, PREFIX)
+install: ## install what `make build` made, and the parts for dracut, initramfs-tools and mkinitcpio (DESTDIR, PREFIX)
 	@test -x dist/$(architecture)/vestibule || { echo "dist/$(architecture)/vestibule is missing. Type: make build" >&2; exit 1; }
 	install -D -m 0755 dist/$(architecture)/vestibule $(destination)/bin/vestibule
 	install -D -m 0644 -t $(destination)/lib/vestibule systemd/vestibule.service systemd/keys.conf
@@ -37,11 +37,17 @@ install: ## install what `make build` made, and the dracut module and mkinitcpio
 	install -D -m 0644 -t $(destination)/lib/dracut/dracut.conf.d dracut-module/50-vestibule.conf
 	install -D -m 0644 -t $(destination)/lib/initcpio/install mkinitcpio-hook/install/vestibule
 	install -D -m 0644 -t $(destination)/lib/initcpio/hooks mkinitcpio-hook/hooks/vestibule
+	install -D -m 0755 -t $(destination)/share/initramfs-tools/hooks initramfs-tools-hook/hooks/vestibule
+	install -D -m 0755 -t $(destination)/share/initramfs-tools/scripts/init-top initramfs-tools-hook/scripts/init-top/0-vestibule
+	install -D -m 0755 -t $(destination)/share/initramfs-tools/scripts/init-premount initramfs-tools-hook/scripts/init-premount/vestibule
+	install -D -m 0755 -t $(destination)/share/initramfs-tools/scripts/init-bottom initramfs-tools-hook/scripts/init-bottom/0-vestibule
+	install -D -m 0644 -t $(destination)/share/initramfs-tools/conf-hooks.d initramfs-tools-hook/conf-hooks.d/vestibule
 	install -D -m 0644 -t $(destination)/share/doc/vestibule config.example.toml README.md
 
 uninstall: ## remove what install installed; keys and configuration below /etc stay
 	rm -f $(destination)/bin/vestibule
 	rm -f $(destination)/lib/initcpio/install/vestibule $(destination)/lib/initcpio/hooks/vestibule
+	rm -f $(addprefix $(destination)/share/initramfs-tools/,hooks/vestibule conf-hooks.d/vestibule scripts/init-top/0-vestibule scripts/init-premount/vestibule scripts/init-bottom/0-vestibule)
 	rm -rf $(destination)/lib/vestibule $(destination)/lib/dracut/modules.d/95vestibule $(destination)/lib/dracut/dracut.conf.d/50-vestibule.conf $(destination)/share/doc/vestibule
 
 clean: ## remove what was built
