@@ -53,3 +53,9 @@ def switched_off(guest):
     expect(not guest.client.banner(), "nothing may listen with rd.vestibule=0")
     guest.type_on_console(PASSPHRASE.decode() + "\n")
     guest.real_root().nothing_of_ours()
+
+
+# With ip= trixie's initramfs-tools configures the network by itself at the end, and leaves it to the real system.
+case("trixie-initramfs-tools-plymouth", arguments="")(console_is_first)
+case(("trixie-initramfs-tools", "trixie-initramfs-tools-plymouth"), arguments="")(unlock_screen)
+case("trixie-initramfs-tools", arguments="rd.vestibule=0")(switched_off)

@@ -22,8 +22,11 @@ STATUS_INTERVAL = 2
 # Somebody at the console reads a prompt before typing.
 PERSON_REACTS = 2
 
-# systemd's question, with the name of the volume, and cryptsetup's own, with its device; so does `vestibule open`.
-PROMPT = r"[Pp]lease enter passphrase for disk .*?:|Enter passphrase for /dev/\S+( \(or: .*?\))?:"
+# systemd's question, with the name of the volume, cryptsetup's own, with its device (so does `vestibule open`), and
+# askpass's in initramfs-tools.
+PROMPT = (
+    r"[Pp]lease enter passphrase for disk .*?:|Enter passphrase for /dev/\S+( \(or: .*?\))?:|Please unlock disk \S+"
+)
 
 
 class Guest:
@@ -52,7 +55,8 @@ class Guest:
         changed = self._directory / "initramfs"
         shutil.copyfile(image / "initramfs", changed)
         with open(changed, "ab") as file:
-            file.write(cpio.archive(self.setting.replaced))
+            # The kernel takes an uncompressed archive only at a multiple of four bytes.
+            file.write(bytes(-file.tell() % 4) + cpio.archive(self.setting.replaced))
         return changed
 
     def wait_for_prompt(self):

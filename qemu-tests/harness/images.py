@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from types import ModuleType
 
-from . import dracut, mkinitcpio, trees
+from . import dracut, initramfs_tools, mkinitcpio, trees
 from .cache import cached, files_below, key
 from .tools import REPOSITORY, Failure, run
 
@@ -25,6 +25,13 @@ KINDS = {
     "trixie-systemd": GuestKind("trixie", dracut, "plymouth"),
     "mkinitcpio-busybox": GuestKind("trixie", mkinitcpio, mkinitcpio.BUSYBOX),
     "mkinitcpio-systemd": GuestKind("trixie", mkinitcpio, mkinitcpio.SYSTEMD),
+    "bookworm-initramfs-tools": GuestKind("bookworm", initramfs_tools),
+    "trixie-initramfs-tools": GuestKind("trixie", initramfs_tools),
+    "trixie-initramfs-tools-plymouth": GuestKind("trixie", initramfs_tools, "plymouth"),
+    "bookworm-initramfs-tools-dropbear": GuestKind("bookworm", initramfs_tools, "dropbear-initramfs"),
+    # What vestibule is measured beside: the same image with the other SSH server.
+    "bookworm-dropbear": GuestKind("bookworm", initramfs_tools, "dropbear-initramfs no-vestibule"),
+    "trixie-dropbear": GuestKind("trixie", initramfs_tools, "dropbear-initramfs no-vestibule"),
 }
 
 # $1 tree, $2 where results go, $3 repository, $4 the kind's options. The tree stays as it is: everything happens in a
