@@ -20,6 +20,7 @@ PACKAGES = {
     "unshare": "util-linux",
     "chroot": "coreutils",
     "make": "make",
+    "zstd": "zstd",
 }
 
 

@@ -52,25 +52,29 @@ impl Boot {
     }
 
     fn asks(&self, environment: &[(&str, &str)]) -> Try {
+        self.asks_for(&self.volume, environment)
+    }
+
+    fn asks_for(&self, volume: &str, environment: &[(&str, &str)]) -> Try {
         let fifo = self.listen();
         let environment = environment.iter().copied();
         let askpass = Command::new(self.machine.directory.join("askpass"))
             .arg("1000")
             .stdin(fifo.try_clone().unwrap())
-            .env("CRYPTTAB_NAME", &self.volume)
+            .env("CRYPTTAB_NAME", volume)
             .env("CRYPTTAB_SOURCE", "/dev/vda")
             .envs(environment)
             .spawn()
             .unwrap();
-        let cryptsetup = self.cryptsetup();
+        let cryptsetup = self.cryptsetup(volume);
         Try { askpass, cryptsetup, fifo }
     }
 
-    fn cryptsetup(&self) -> Child {
+    fn cryptsetup(&self, volume: &str) -> Child {
         Command::new(self.machine.directory.join("cryptsetup"))
-            .args(["-c", "read x", "-T1", "--type=luks", "--key-file=-", "open", "--", "/dev/vda", &self.volume])
+            .args(["-c", "read x", "-T1", "--type=luks", "--key-file=-", "open", "--", "/dev/vda", volume])
             .stdin(Stdio::piped())
-            .env("CRYPTTAB_NAME", &self.volume)
+            .env("CRYPTTAB_NAME", volume)
             .spawn()
             .unwrap()
     }
@@ -133,6 +137,25 @@ async fn the_exact_bytes_and_the_volume_as_proof() {
     boot.machine.open_volume(&boot.volume);
     assert_eq!(verdict(submission).await, Verdict::Unlocked);
     assert!(boot.recipes.find(&boot.volume).expect("how it was opened").opening.takes_a_pipe());
+}
+
+#[tokio::test]
+async fn the_second_volume_may_take_its_time() {
+    let boot = Boot::new();
+    let mut first = boot.asks(&[]);
+    boot.question().await;
+    let submission = boot.broker.submit(all(), secret("both"), NOW);
+    first.hears().await;
+    boot.machine.open_volume(&boot.volume);
+    // what the script does between two volumes: waits for udev, examines the next one
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let second = format!("{}-second", boot.volume);
+    let mut asking = boot.asks_for(&second, &[]);
+    assert_eq!(asking.hears().await, b"both");
+    boot.machine.open_volume(&second);
+    boot.broker.stop(); // the hand-over
+    let unlocked = |name: &str| (name.to_owned(), Verdict::Unlocked);
+    assert_eq!(outcomes(submission).await, [unlocked(&boot.volume), unlocked(&second)]);
 }
 
 #[tokio::test]
@@ -230,7 +253,7 @@ async fn without_a_cryptsetup_nothing_is_asked() {
         .unwrap();
     let seen = until(&boot.broker, |view| !view.questions.is_empty());
     assert!(tokio::time::timeout(Duration::from_secs(1), seen).await.is_err(), "nobody would open anything");
-    let mut cryptsetup = boot.cryptsetup();
+    let mut cryptsetup = boot.cryptsetup(&boot.volume);
     boot.question().await;
     end(&mut alone);
     end(&mut cryptsetup);

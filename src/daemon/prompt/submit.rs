@@ -15,6 +15,9 @@ use crate::secret::Secret;
 /// How long after a volume was unlocked another question may come that wants the same passphrase: dracut without
 /// systemd asks for one volume after the other, with a udevadm settle in between.
 const SETTLE: Duration = Duration::from_secs(3);
+/// The same in initramfs-tools, whose script waits up to 10 s for udev between two volumes (`wait_for_udev 10` in
+/// `setup_mapping()`) and then examines the next. After the last one the hand-over comes first, and ends the waiting.
+const SETTLE_ASKPASS: Duration = Duration::from_secs(12);
 
 /// Giving one secret to the questions that it is meant for, and to those that follow. See [`Broker::submit`].
 pub(super) struct Submission {
@@ -81,7 +84,7 @@ impl Submission {
                 Event::Changed => {}
                 Event::Verdict(question, ours, verdict) => {
                     if verdict == Verdict::Unlocked || !ours {
-                        settle = Instant::now() + SETTLE;
+                        settle = Instant::now() + if question.source == "askpass" { SETTLE_ASKPASS } else { SETTLE };
                     }
                     let open = verdict == Verdict::NoVerdict && is_open(&view.borrow(), key(&question));
                     self.conclude(*question, ours, if open { Verdict::Unlocked } else { verdict }).await;
