@@ -74,6 +74,9 @@ enum Action {
     /// Serve one connection (started by the daemon)
     #[command(hide = true)]
     Session,
+    /// Pass on what is written to the console (started by the daemon)
+    #[command(hide = true)]
+    ConsoleRelay { device: PathBuf },
 }
 
 /// Whose.
@@ -97,6 +100,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::Serve { family } => daemon::main(root, family)?,
         Action::Open(what) => return open::command(&root, what),
         Action::Session => session::main()?,
+        Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),
         Action::Stop => stop(&root)?,
         Action::Keys => image::keys::command(&root)?,
         Action::Check { files: true } => image::check::print_files(&root),

@@ -20,6 +20,8 @@ pub struct Settings {
     pub login_seconds: u64,
     /// Whether to bring up the network (`ip=` says how). If not, what the initramfs configures is used.
     pub network: bool,
+    /// Whether what is written to a serial console is kept for `peek`.
+    pub console_capture: bool,
     /// Whether an image without a usable authorised key may be built.
     pub allow_no_keys: bool,
     /// Volumes whose key file is fed.
@@ -33,6 +35,7 @@ impl Default for Settings {
             port: DEFAULT_PORT,
             login_seconds: DEFAULT_LOGIN_SECONDS,
             network: true,
+            console_capture: true,
             allow_no_keys: false,
             keys: Vec::new(),
         }
@@ -75,7 +78,8 @@ impl Settings {
             "port" => self.port = number()?.try_into().map_err(|_| format!("{value} is no TCP port"))?,
             "login-seconds" => self.login_seconds = number()?,
             "network" => self.network = flag()?,
-            _ => return Err("no such setting (port, login-seconds, network)".to_owned()),
+            "console-capture" => self.console_capture = flag()?,
+            _ => return Err("no such setting (port, login-seconds, network, console-capture)".to_owned()),
         }
         self.check()
     }
@@ -104,7 +108,7 @@ mod tests {
             .collect();
         assert_eq!(parse(&all_set).unwrap(), Settings::default(), "the commented settings are the defaults");
         let set = all_set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
-        assert_eq!(set.count(), 4, "and all of them stand there");
+        assert_eq!(set.count(), 5, "and all of them stand there");
     }
 
     #[test]
@@ -124,9 +128,11 @@ mod tests {
 
     #[test]
     fn the_kernel_command_line_wins_where_it_makes_sense() {
-        let line = CommandLine::parse("vestibule.port=2200 vestibule.network=0 vestibule.port=x vestibule.nope quiet");
+        let line = CommandLine::parse(
+            "vestibule.port=2200 vestibule.network=0 vestibule.console-capture=0 vestibule.port=x vestibule.nope quiet",
+        );
         let (settings, problems) = Settings::default().with(&line);
-        assert_eq!((settings.port, settings.network), (2200, false));
+        assert_eq!((settings.port, settings.network, settings.console_capture), (2200, false, false));
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[0].contains("vestibule.port = x"), "{problems:?}");
     }

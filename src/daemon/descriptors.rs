@@ -1,8 +1,8 @@
-//! Descriptors: watched until they can be read, and kept from our children.
-#![allow(unsafe_code)] // two blocks, below: neither tokio nor std has a safe way
+//! Descriptors: watched until they can be read, kept from our children, made the console.
+#![allow(unsafe_code)] // three blocks, below: neither tokio nor std nor nix has a safe way
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
 use tokio::io::{Interest, unix::AsyncFd};
@@ -25,5 +25,14 @@ pub fn keep_from_children() -> io::Result<()> {
     let result = unsafe {
         libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint)
     };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What is written through /dev/console goes to this terminal from now on; with /dev/console itself, to its own device
+/// again, whoever redirected it. TIOCCONS of ioctl_console(2) and ioctl_tty(2); `ResourceBusy` when it is redirected already.
+pub fn redirect_console(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open while it is borrowed, and this request takes no argument that the kernel would read
+    // or write.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCCONS) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -33,6 +33,7 @@ use crate::session::ssh::authorized_keys;
 use crate::session::text;
 use crate::{hardening, image, kmsg};
 use console::Console;
+use console::capture::Capture;
 use lifecycle::{Lifecycle, Stopper};
 use listener::Listener;
 use net::Net;
@@ -82,10 +83,12 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
     problems.extend(unusable);
     ready::tell();
     let net = config.settings.network.then(|| net::start(network, root.clone()));
+    let plymouth = config.command_line.flag("plymouth.enable", true) && config.command_line.flag("rd.plymouth", true);
+    let capture = config.settings.console_capture.then(|| Capture::start(root.clone(), plymouth));
+    let console = Console::new(root.clone(), capture.as_ref().map(Capture::captured));
     let (stopping, stopped) = watch::channel(false);
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
-    let house =
-        Arc::new(Rooms { broker: broker.clone(), hook, console: Console::new(root.clone()), statuses, stopper });
+    let house = Arc::new(Rooms { broker: broker.clone(), hook, console, statuses, stopper });
     let listener = start_listener(config, house.clone(), stopped.clone(), &mut problems);
     let seen = (broker.view(), hold, net.as_ref().map(Net::links));
     let observer = tokio::spawn(observe(seen, problems, (status, stopped.clone())));
@@ -100,6 +103,9 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
         && let Err(error) = listener.await
     {
         log::error!("the SSH listener ended badly: {error}; going on");
+    }
+    if let Some(capture) = capture {
+        capture.stop().await;
     }
     if let Some(net) = net {
         net.undo().await;

@@ -15,6 +15,15 @@ const MAX_RECORD: usize = 8192;
 /// Records read at one go, so that a flood of them can't hold the daemon.
 const BATCH: usize = 10_000;
 
+/// One line of the log.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// From 0, an emergency, to 7, debugging (syslog(2)).
+    pub level: u8,
+    /// With its time, as the console prints it.
+    pub text: String,
+}
+
 /// A reader of /dev/kmsg that begins at the oldest record.
 pub struct KernelLog {
     device: AsyncFd<OwnedFd>,
@@ -28,7 +37,7 @@ impl KernelLog {
     }
 
     /// Everything that is there now.
-    pub fn drain(&mut self) -> Vec<String> {
+    pub fn drain(&mut self) -> Vec<Entry> {
         let mut record = [0; MAX_RECORD];
         let mut lines = Vec::new();
         for _ in 0..BATCH {
@@ -44,7 +53,7 @@ impl KernelLog {
     }
 
     /// Waits for at least one new line.
-    pub async fn next(&mut self) -> io::Result<Vec<String>> {
+    pub async fn next(&mut self) -> io::Result<Vec<Entry>> {
         loop {
             self.device.readable_mut().await?.clear_ready();
             let lines = self.drain();
@@ -56,11 +65,14 @@ impl KernelLog {
 }
 
 /// `6,339,5140900,-;NET: text\n SUBSYSTEM=…` → `[    5.140900] NET: text`
-fn line(record: &str) -> Option<String> {
+fn line(record: &str) -> Option<Entry> {
     let (prefix, text) = record.split_once(';')?;
-    let microseconds: u64 = prefix.split(',').nth(2)?.parse().ok()?;
+    let mut fields = prefix.split(',');
+    let priority: u32 = fields.next()?.parse().ok()?;
+    let microseconds: u64 = fields.nth(1)?.parse().ok()?;
     let text = text.lines().next()?.replace("\\x0a", " ").replace("\\x09", "\t");
-    Some(format!("[{:5}.{:06}] {text}", microseconds / 1_000_000, microseconds % 1_000_000))
+    let text = format!("[{:5}.{:06}] {text}", microseconds / 1_000_000, microseconds % 1_000_000);
+    Some(Entry { level: (priority & 7) as u8, text })
 }
 
 #[cfg(test)]
@@ -70,13 +82,14 @@ mod tests {
     #[test]
     fn records() {
         for (record, expected) in [
-            ("6,339,5140900,-;NET: Registered\n SUBSYSTEM=x\n", Some("[    5.140900] NET: Registered")),
-            ("30,1,99,-,caller=T1;a\\x0ab\n", Some("[    0.000099] a b")),
+            ("6,339,5140900,-;NET: Registered\n SUBSYSTEM=x\n", Some((6, "[    5.140900] NET: Registered"))),
+            ("30,1,99,-,caller=T1;a\\x0ab\n", Some((6, "[    0.000099] a b"))),
             ("garbage", None),
             ("1,2;x", None),
             ("1,2,x,-;x", None),
         ] {
-            assert_eq!(line(record).as_deref(), expected, "{record}");
+            let expected = expected.map(|(level, text)| Entry { level, text: text.to_owned() });
+            assert_eq!(line(record), expected, "{record}");
         }
     }
 }

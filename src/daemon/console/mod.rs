@@ -1,15 +1,23 @@
-//! What a person at the machine would see: the screens of virtual terminals, and the kernel log. Only looks.
+//! What a person at the machine would see: the screens of virtual terminals, what is written to a console that has no
+//! screen, and the kernel log.
 
+mod backlog;
+pub mod capture;
+mod device;
 pub mod kernel_log;
+pub mod relay;
 mod screen;
+mod terminal;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
 use crate::root::Root;
-use kernel_log::KernelLog;
+use capture::Captured;
+use kernel_log::{Entry, KernelLog};
 
 /// Lines of the kernel log that a look at a serial console begins with.
 const LOG_LINES: usize = 100;
@@ -23,11 +31,13 @@ const QUEUE: usize = 8;
 #[derive(Clone)]
 pub struct Console {
     root: Root,
+    captured: Option<Arc<Mutex<Captured>>>,
 }
 
 impl Console {
-    pub fn new(root: Root) -> Self {
-        Self { root }
+    /// `captured` is what is written to the console, if somebody keeps it.
+    pub fn new(root: Root, captured: Option<Arc<Mutex<Captured>>>) -> Self {
+        Self { root, captured }
     }
 
     /// The last lines of the kernel log, then new ones as they come, until the receiver is dropped.
@@ -36,8 +46,8 @@ impl Console {
         let root = self.root.clone();
         tokio::spawn(async move {
             let Ok(mut log) = KernelLog::open(&root) else { return }; // no log: an empty tail is the truth
-            let past = log.drain();
-            let tail = past[past.len().saturating_sub(TAIL_LINES)..].to_vec();
+            let mut tail = texts(log.drain());
+            tail.drain(..tail.len().saturating_sub(TAIL_LINES));
             if sender.send(tail).await.is_err() {
                 return;
             }
@@ -45,7 +55,7 @@ impl Console {
                 tokio::select! {
                     lines = log.next() => {
                         let Ok(lines) = lines else { return };
-                        if sender.send(lines).await.is_err() {
+                        if sender.send(texts(lines)).await.is_err() {
                             return;
                         }
                     }
@@ -60,7 +70,13 @@ impl Console {
     /// consoles that can't be read back.
     pub fn peek(&self, follow: bool, questions: impl Fn() -> String + Send + 'static) -> mpsc::Receiver<String> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let mut looker = Looker { root: self.root.clone(), log: KernelLog::open(&self.root).ok(), before: Vec::new() };
+        let mut looker = Looker {
+            root: self.root.clone(),
+            captured: self.captured.clone(),
+            seen: 0,
+            log: KernelLog::open(&self.root).ok(),
+            before: Vec::new(),
+        };
         tokio::spawn(async move {
             let mut ticks = interval(FOLLOW);
             loop {
@@ -79,6 +95,9 @@ impl Console {
 /// Reads the consoles and remembers what it has told already.
 struct Looker {
     root: Root,
+    captured: Option<Arc<Mutex<Captured>>>,
+    /// How much of what was captured has been told.
+    seen: u64,
     log: Option<KernelLog>,
     /// Per console, what was shown last.
     before: Vec<(String, String)>,
@@ -86,6 +105,9 @@ struct Looker {
 
 impl Looker {
     fn look(&mut self, questions: &str) -> String {
+        if let Some(text) = self.look_at_captured(questions) {
+            return text;
+        }
         let consoles = active_consoles(&self.root);
         let (mut text, mut unreadable) = (String::new(), Vec::new());
         for name in &consoles {
@@ -99,7 +121,7 @@ impl Looker {
                 [] => "kernel log".to_owned(),
                 names => format!("{} (can't be read back: kernel log and questions)", names.join(" ")),
             };
-            let mut log = self.log.as_mut().map(KernelLog::drain).unwrap_or_default();
+            let mut log = self.log.as_mut().map(KernelLog::drain).map(texts).unwrap_or_default();
             log.drain(..log.len().saturating_sub(LOG_LINES));
             let first = self.before.iter().all(|(known, _)| known != "log");
             if first {
@@ -114,6 +136,27 @@ impl Looker {
         text
     }
 
+    /// The console whose text is captured; then it is the only one.
+    fn look_at_captured(&mut self, questions: &str) -> Option<String> {
+        let captured = self.captured.clone()?;
+        let captured = captured.lock().expect("no panic while held");
+        let name = captured.device.as_ref()?.file_name()?.to_string_lossy().into_owned();
+        let (mut lines, now) = captured.terminal.changed_since(self.seen);
+        let first = std::mem::replace(&mut self.seen, now) == 0;
+        lines.drain(..lines.len().saturating_sub(LOG_LINES));
+        let mut text = if first { format!("── {name} ──\n") } else { String::new() };
+        for line in &lines {
+            text += &format!("{line}\n");
+        }
+        // Who writes to the device directly, as systemd's agent does, is not captured: what it asks is known all the same.
+        let all = captured.terminal.changed_since(0).0;
+        let recent = &all[all.len().saturating_sub(LOG_LINES)..];
+        let is_missing = |asked: &&str| !recent.iter().any(|line| line.contains(asked.trim_end()));
+        let missing = questions.lines().filter(is_missing).map(|asked| format!("{asked}\n")).collect();
+        drop(captured);
+        Some(text + &self.if_changed("questions", missing))
+    }
+
     fn if_changed(&mut self, name: &str, shown: String) -> String {
         match self.before.iter_mut().find(|(known, _)| known == name) {
             Some((_, before)) if *before == shown => return String::new(),
@@ -125,6 +168,10 @@ impl Looker {
             name => format!("── {name} ──\n{shown}"),
         }
     }
+}
+
+fn texts(entries: Vec<Entry>) -> Vec<String> {
+    entries.into_iter().map(|entry| entry.text).collect()
 }
 
 /// Names of the devices behind /dev/console, `tty0` resolved to the VT that is in front
@@ -154,7 +201,7 @@ mod tests {
             ("dev/vcsa2", &[2, 4, 0, 0]),
             ("dev/vcs2", b"ab  cd  "),
         ]);
-        let mut peek = Console::new(root.clone()).peek(false, || "asked: root\n".to_owned());
+        let mut peek = Console::new(root.clone(), None).peek(false, || "asked: root\n".to_owned());
         let text = peek.recv().await.unwrap();
         assert!(text.starts_with("── tty2 ──\nab\ncd\n"), "{text}");
         assert!(text.ends_with("── ttyS0 (can't be read back: kernel log and questions) ──\nasked: root\n"), "{text}");
@@ -168,9 +215,24 @@ mod tests {
             ("dev/vcsa1", &[1, 2, 0, 0]),
             ("dev/vcs1", b"a "),
         ]);
-        let mut peek = Console::new(root.clone()).peek(true, String::new);
+        let mut peek = Console::new(root.clone(), None).peek(true, String::new);
         assert_eq!(peek.recv().await.unwrap(), "── tty1 ──\na\n");
         std::fs::write(root.join("/dev/vcs1"), "b ").unwrap();
         assert_eq!(peek.recv().await.unwrap(), "── tty1 ──\nb\n");
+    }
+    #[tokio::test]
+    async fn captured_text_is_shown_with_what_is_asked_elsewhere() {
+        let captured = Arc::new(Mutex::new(Captured::default()));
+        captured.lock().unwrap().terminal.feed(b"Starting x...\nEnter passphrase for /dev/vda: ");
+        let console = Console::new(Fixture::new(&[]).clone(), Some(captured.clone()));
+        let questions = || "Enter passphrase for /dev/vda:\nPlease enter PIN:\n".to_owned();
+        let mut peek = console.peek(false, questions);
+        assert!(peek.recv().await.unwrap().starts_with("── kernel log ──"), "not before the capture stands");
+        captured.lock().unwrap().device = Some("/dev/ttyS0".into());
+        let mut peek = console.peek(true, questions);
+        let expected = "── ttyS0 ──\nStarting x...\nEnter passphrase for /dev/vda:\nPlease enter PIN:\n";
+        assert_eq!(peek.recv().await.unwrap(), expected);
+        captured.lock().unwrap().terminal.feed(b"\nStarting y...\n");
+        assert_eq!(peek.recv().await.unwrap(), "Starting y...\n");
     }
 }
