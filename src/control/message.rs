@@ -48,7 +48,7 @@ pub struct Question {
     pub tries_used: u32,
     /// Answers that it will still take, this one included; `None` when there is no limit or it can't be told.
     pub tries_left: Option<u32>,
-    /// Which source found it: `systemd`, `askpass`, `tty`, `hook`, `zfs`, `nixos`, `feed` or `recovery`.
+    /// Which source found it: `systemd`, `askpass`, `tty`, `plymouth`, `hook`, `zfs`, `nixos`, `feed` or `recovery`.
     pub source: String,
 }
 

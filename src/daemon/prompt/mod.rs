@@ -15,6 +15,7 @@ pub mod feed;
 pub mod hook;
 pub mod nixos;
 mod observe;
+mod plymouth;
 mod process;
 pub mod proof;
 pub mod recipe;

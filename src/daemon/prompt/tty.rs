@@ -6,6 +6,8 @@
 //! echo (after SIGKILL it could not), exits with 1, and dracut 059's `ask_for_password` prints "Wrong password"; its
 //! caller `cryptroot-ask` ignores that status and marks the device as asked, and dracut goes on as soon as the volume's
 //! device is there.
+//!
+//! The same goes for plymouth's client, where dracut lets that ask (`plymouth.rs`): only the signs that it waits differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -19,9 +21,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::cryptsetup::Opening;
+use super::plymouth;
 use super::process::{self, Process};
 use super::recipe::{MAPPING_GRACE, Recipe, Recipes};
-use super::{Answer, Posed, Prompt, Prompts, Source, VERDICT_DEADLINE, Verdict, volumes};
+use super::{Answer, Posed, Prompt, Prompts, Question, Source, VERDICT_DEADLINE, Verdict, volumes};
 use crate::config::family::Family;
 use crate::root::Root;
 use crate::secret::Secret;
@@ -88,9 +91,19 @@ struct Waiter {
 
 /// A process, and what it was started for.
 struct Command {
+    asker: Asker,
     process: Process,
     recipe: Arc<Recipe>,
     family: Option<Family>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    /// cryptsetup itself, on its terminal.
+    Cryptsetup,
+    /// plymouth's client, which has a cryptsetup to run.
+    Plymouth,
 }
 
 impl Scan {
@@ -129,11 +142,12 @@ impl Scan {
             }
             match process::program(&self.root, pid) {
                 None => drop(self.kernel.insert(pid)),
-                Some(program) if program.file_name().is_some_and(|name| name == "cryptsetup") => {
-                    self.meet(pid, program)
-                }
-                // Not remembered: a shell may yet become a cryptsetup.
-                Some(_) => {}
+                Some(program) => match program.file_name().and_then(|name| name.to_str()) {
+                    Some("cryptsetup") => self.meet(Asker::Cryptsetup, pid, program),
+                    Some("plymouth") => self.meet(Asker::Plymouth, pid, program),
+                    // Not remembered: a shell may yet become a cryptsetup.
+                    _ => {}
+                },
             }
         }
         for pid in self.waiters.keys().copied().collect::<Vec<_>>() {
@@ -141,11 +155,16 @@ impl Scan {
         }
     }
 
-    fn meet(&mut self, pid: i32, program: PathBuf) {
+    fn meet(&mut self, asker: Asker, pid: i32, program: PathBuf) {
         if self.waiters.contains_key(&pid) {
             return;
         }
-        let Some(opening) = Opening::parse(&process::arguments(&self.root, pid)) else { return };
+        let arguments = process::arguments(&self.root, pid);
+        let found = match asker {
+            Asker::Cryptsetup => Opening::parse(&arguments).map(|opening| (program, opening)),
+            Asker::Plymouth => plymouth::parse(&arguments).map(|(program, opening)| (program.into(), opening)),
+        };
+        let Some((program, opening)) = found else { return };
         match Process::open(pid) {
             Ok(Some(process)) => {
                 let path = process::variable(&self.root, pid, "PATH");
@@ -153,7 +172,7 @@ impl Scan {
                 if !recipe.opening.asks_for_a_pin {
                     self.recipes.note(recipe.clone());
                 }
-                let command = Arc::new(Command { process, recipe, family: self.family });
+                let command = Arc::new(Command { asker, process, recipe, family: self.family });
                 self.waiters.insert(pid, Waiter { command, prompt: None, carrier: None });
             }
             Ok(None) => {}
@@ -163,7 +182,7 @@ impl Scan {
 
     /// Puts up the question of a process, or takes it down.
     fn attend(&mut self, pid: i32) {
-        let waits = match waits(&self.root, &self.waiters[&pid].command.process) {
+        let waits = match self.waiters[&pid].command.waits(&self.root) {
             Ok(waits) => waits,
             Err(error) => {
                 self.complain(&format!("the terminal of process {pid} can't be looked at: {error}"));
@@ -179,7 +198,7 @@ impl Scan {
         if busy && waiter.prompt.is_some() {
             return;
         }
-        let (prompt, posed) = Prompt::new(waiter.command.recipe.question("tty"));
+        let (prompt, posed) = Prompt::new(waiter.command.question());
         let carrier = carry(self.root.clone(), waiter.command.clone(), posed);
         let changed = self.changed.clone();
         waiter.prompt = Some(prompt);
@@ -197,6 +216,20 @@ impl Scan {
 }
 
 impl Command {
+    fn waits(&self, root: &Root) -> std::io::Result<bool> {
+        match self.asker {
+            Asker::Cryptsetup => waits(root, &self.process),
+            Asker::Plymouth => Ok(plymouth::waits(root, &self.process)),
+        }
+    }
+
+    fn question(&self) -> Question {
+        match self.asker {
+            Asker::Cryptsetup => self.recipe.question("tty"),
+            Asker::Plymouth => plymouth::question(&self.recipe),
+        }
+    }
+
     /// Tries the passphrase beside the process that waits.
     async fn check(&self, root: &Root, secret: &Secret) -> Verdict {
         match self.family {
@@ -211,12 +244,12 @@ impl Command {
             && !self.process.has_ended()
         {
             log::error!(
-                "{} is open, but the cryptsetup that still asks can't be ended: {error}",
+                "{} is open, but the process that still asks can't be ended: {error}",
                 self.recipe.opening.device
             );
         }
         if timeout(WAITER_END, self.process.ended()).await.is_err() {
-            log::error!("{} is open, but the cryptsetup that still asks doesn't end", self.recipe.opening.device);
+            log::error!("{} is open, but the process that still asks doesn't end", self.recipe.opening.device);
         }
     }
 
