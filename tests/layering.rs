@@ -25,6 +25,11 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "the console knows nothing but consoles",
     ),
     (
+        &["daemon/plymouth.rs"],
+        &["russh", "crate::session", "daemon::net", "daemon::prompt", "control::server"],
+        "plymouth's screen is told what is in the status, and nothing else",
+    ),
+    (
         &["session/"],
         &[
             "crate::daemon",

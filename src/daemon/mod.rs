@@ -5,6 +5,7 @@ pub mod descriptors;
 pub mod lifecycle;
 pub mod listener;
 pub mod net;
+pub mod plymouth;
 pub mod power;
 pub mod prompt;
 pub mod ready;
@@ -88,10 +89,12 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
     let console = Console::new(root.clone(), capture.as_ref().map(Capture::captured));
     let (stopping, stopped) = watch::channel(false);
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
-    let house = Arc::new(Rooms { broker: broker.clone(), hook, console, statuses, stopper });
+    let house = Arc::new(Rooms { broker: broker.clone(), hook, console, statuses: statuses.clone(), stopper });
+    let port = config.settings.port;
     let listener = start_listener(config, house.clone(), stopped.clone(), &mut problems);
     let seen = (broker.view(), hold, net.as_ref().map(Net::links));
     let observer = tokio::spawn(observe(seen, problems, (status, stopped.clone())));
+    let message = listener.is_some().then(|| plymouth::start(root.clone(), statuses, stopped.clone(), port));
     let serving = tokio::spawn(serve_locally(control, house));
 
     let reason = lifecycle.reason().await;
@@ -103,6 +106,11 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
         && let Err(error) = listener.await
     {
         log::error!("the SSH listener ended badly: {error}; going on");
+    }
+    if let Some(message) = message
+        && let Err(error) = message.await
+    {
+        log::error!("the message on plymouth's screen ended badly: {error}; going on");
     }
     if let Some(capture) = capture {
         capture.stop().await;
