@@ -6,14 +6,19 @@ PACKAGES = "dracut cryptsetup-bin dmsetup systemd systemd-sysv udev iproute2 kmo
 PACKAGES_BY_SUITE = {"trixie": "systemd-cryptsetup"}
 
 # Every module that brings systemd in, so that dracut's own init runs and cryptsetup asks by itself.
-WITHOUT_SYSTEMD = "plymouth systemd systemd-initrd systemd-udevd systemd-ask-password systemd-journald dracut-systemd dbus"
+NO_SYSTEMD = "systemd systemd-initrd systemd-udevd systemd-ask-password systemd-journald dracut-systemd dbus"
+WITHOUT_SYSTEMD = f"plymouth {NO_SYSTEMD}"
 
 # Files whose change makes a new image.
 SOURCES = (REPOSITORY / "dracut-module", REPOSITORY / "systemd")
 
 # In the tree, after vestibule was installed; $version is the kernel's, $options the kind's. Left uncompressed, which
-# saves the emulated processor the unpacking.
+# saves the emulated processor the unpacking. A kind that does not omit plymouth gets it.
 SCRIPT = r"""
+case " $options " in
+    *" plymouth "*) ;;
+    *) chroot /mnt/root sh -euc 'apt-get update; DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends plymouth' ;;
+esac
 chroot /mnt/root \
     dracut --force --no-hostonly --no-early-microcode --no-compress --omit "$options" --kver "$version" /boot/initramfs
 """

@@ -23,6 +23,8 @@ KINDS = {
     "bookworm-systemd": GuestKind("bookworm", dracut, "plymouth"),
     "bookworm-classic": GuestKind("bookworm", dracut, dracut.WITHOUT_SYSTEMD),
     "trixie-systemd": GuestKind("trixie", dracut, "plymouth"),
+    "bookworm-classic-plymouth": GuestKind("bookworm", dracut, dracut.NO_SYSTEMD),
+    "trixie-plymouth": GuestKind("trixie", dracut, "dbus"),
     "mkinitcpio-busybox": GuestKind("trixie", mkinitcpio, mkinitcpio.BUSYBOX),
     "mkinitcpio-systemd": GuestKind("trixie", mkinitcpio, mkinitcpio.SYSTEMD),
     "bookworm-initramfs-tools": GuestKind("bookworm", initramfs_tools),
