@@ -17,3 +17,4 @@ pub mod open;
 pub mod root;
 pub mod secret;
 pub mod session;
+pub mod task;

@@ -51,7 +51,7 @@ impl Client {
         let (mut reader, mut writer) = stream.into_split();
         let (requests, mut queue) = mpsc::unbounded_channel::<(u32, Request)>();
         let streams = Streams::default();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             while let Some(request) = queue.recv().await {
                 if frame::write(&mut writer, &request).await.is_err() {
                     break; // the reader below sees the end as well, and tells everybody
@@ -59,7 +59,7 @@ impl Client {
             }
         });
         let to_streams = streams.clone();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             while let Ok(Some((number, event))) = frame::read::<(u32, Event)>(&mut reader).await {
                 let mut streams = to_streams.lock().expect("no panic while held");
                 let Some(stream) = streams.get(&number) else { continue };

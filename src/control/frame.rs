@@ -54,7 +54,7 @@ mod tests {
     #[tokio::test]
     async fn frames_pass_and_the_end_is_seen() {
         let (mut ours, mut theirs) = tokio::io::duplex(64);
-        let writer = tokio::spawn(async move {
+        let writer = crate::task::spawn(async move {
             write(&mut ours, &(1u32, Request::Status)).await.unwrap();
             write(&mut ours, &(2u32, Request::Peek { follow: true })).await.unwrap();
         });

@@ -93,9 +93,9 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
     let port = config.settings.port;
     let listener = start_listener(config, house.clone(), stopped.clone(), &mut problems);
     let seen = (broker.view(), hold, net.as_ref().map(Net::links));
-    let observer = tokio::spawn(observe(seen, problems, (status, stopped.clone())));
+    let observer = crate::task::spawn(observe(seen, problems, (status, stopped.clone())));
     let message = listener.is_some().then(|| plymouth::start(root.clone(), statuses, stopped.clone(), port));
-    let serving = tokio::spawn(serve_locally(control, house));
+    let serving = crate::task::spawn(serve_locally(control, house));
 
     let reason = lifecycle.reason().await;
     log::info!("ending ({reason}): the boot continues");
@@ -198,7 +198,7 @@ fn start_listener(
         login_seconds,
     });
     let listener = Listener { port: config.settings.port, setup, house, stopping };
-    Some(tokio::spawn(listener.run()))
+    Some(crate::task::spawn(listener.run()))
 }
 
 fn no_ssh(problems: &mut Vec<String>, reason: String) -> Option<JoinHandle<()>> {
@@ -335,7 +335,7 @@ async fn serve_locally(control: ControlSocket, house: Arc<Rooms>) {
         match control.listener.accept().await {
             Ok((stream, _)) => {
                 let house = house.clone();
-                tokio::spawn(async move {
+                crate::task::spawn(async move {
                     if let Err(error) = server::serve(stream, Access::Local, house).await {
                         log::warn!("a local client broke the control protocol: {error}");
                     }

@@ -43,7 +43,7 @@ pub fn start(
     stopping: watch::Receiver<bool>,
     port: u16,
 ) -> JoinHandle<()> {
-    tokio::spawn(follow((root, SOCKET), statuses, stopping, port))
+    crate::task::spawn(follow((root, SOCKET), statuses, stopping, port))
 }
 
 async fn follow(
@@ -252,7 +252,7 @@ mod tests {
         let (status_sender, statuses) = watch::channel(Arc::new(status(true, &["192.0.2.7/24"])));
         let (stop, stopping) = watch::channel(false);
         let root = Fixture::new(&[("dev/fb0", b"")]);
-        let task = tokio::spawn(follow((root.clone(), socket), statuses, stopping, 22));
+        let task = crate::task::spawn(follow((root.clone(), socket), statuses, stopping, 22));
         tokio::task::yield_now().await; // plymouth is not there yet
         let listener = UnixListener::bind(socket).unwrap();
         assert_eq!(told(&listener).await, "M vestibule: unlock with  ssh root@192.0.2.7");
@@ -278,7 +278,7 @@ mod tests {
         let (_status, statuses) = watch::channel(Arc::new(status(true, &["192.0.2.7/24"])));
         let (stop, stopping) = watch::channel(false);
         let root = Fixture::new(&[("dev/fb0", b"")]);
-        let task = tokio::spawn(follow((root.clone(), socket), statuses, stopping, 22));
+        let task = crate::task::spawn(follow((root.clone(), socket), statuses, stopping, 22));
         tokio::task::yield_now().await;
         stop.send_replace(true);
         timeout(DEADLINE * 2, task).await.unwrap().unwrap();

@@ -48,7 +48,7 @@ impl Capture {
         let captured = Arc::<Mutex<Captured>>::default();
         let (stop, stopped) = watch::channel(false);
         let run = Run { root, plymouth, captured: captured.clone(), stopped, failures: 0, told: false };
-        Self { captured, stop, task: tokio::spawn(run.run()) }
+        Self { captured, stop, task: crate::task::spawn(run.run()) }
     }
 
     pub fn captured(&self) -> Arc<Mutex<Captured>> {

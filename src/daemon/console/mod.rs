@@ -44,7 +44,7 @@ impl Console {
     pub fn log(&self) -> mpsc::Receiver<Vec<String>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let root = self.root.clone();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             let Ok(mut log) = KernelLog::open(&root) else { return }; // no log: an empty tail is the truth
             let mut tail = texts(log.drain());
             tail.drain(..tail.len().saturating_sub(TAIL_LINES));
@@ -77,7 +77,7 @@ impl Console {
             log: KernelLog::open(&self.root).ok(),
             before: Vec::new(),
         };
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             let mut ticks = interval(FOLLOW);
             loop {
                 ticks.tick().await;

@@ -63,7 +63,7 @@ pub fn start(config: NetworkConfig, root: Root) -> Net {
     let (shown, links) = watch::channel(Arc::from([]));
     let (stop, stopped) = oneshot::channel();
     let journal = Journal::new(&root);
-    let task = tokio::spawn(run(config, root, shown, stopped));
+    let task = crate::task::spawn(run(config, root, shown, stopped));
     Net { journal, links, stop, task }
 }
 

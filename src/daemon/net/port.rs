@@ -59,7 +59,7 @@ impl Port {
     fn start(index: u32, socket: OwnedFd, has_address: bool, to: mpsc::Sender<Received>) -> io::Result<Self> {
         // A packet socket goes by this type too: all that is asked of it is recv(2), which is the same.
         let socket = Arc::new(UdpSocket::from_std(std::net::UdpSocket::from(socket))?);
-        let reader = tokio::spawn(read(index, socket.clone(), !has_address, to));
+        let reader = crate::task::spawn(read(index, socket.clone(), !has_address, to));
         Ok(Self { index, socket, has_address, reader })
     }
 

@@ -61,7 +61,7 @@ impl Source for Askpass {
         let (publish, receiver) = watch::channel(Prompts::from([]));
         let Self { root, recipes } = self;
         let (askers, changed) = Default::default();
-        tokio::spawn(Scan { root, recipes, publish, askers, changed, complained: false }.run());
+        crate::task::spawn(Scan { root, recipes, publish, askers, changed, complained: false }.run());
         receiver
     }
 }
@@ -191,7 +191,7 @@ fn listens(root: &Root, pid: i32) -> Vec<i32> {
 
 fn carry(root: &Root, asker: &Arc<Asker>, posed: Posed, changed: &Arc<Notify>) -> JoinHandle<()> {
     let (root, asker, changed) = (root.clone(), asker.clone(), changed.clone());
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         // Whoever waits for a verdict may be gone; what was done is done.
         match posed.answer.await {
             Err(_) => drop(posed.fate.send(asker.fate(&root).await)),

@@ -101,7 +101,7 @@ impl Broker {
         for (index, source) in sources.into_iter().enumerate() {
             broker.follow(index, source);
         }
-        tokio::spawn(broker.clone().collect(open, |state, volumes| state.unlocked = volumes));
+        crate::task::spawn(broker.clone().collect(open, |state, volumes| state.unlocked = volumes));
         broker
     }
 
@@ -114,7 +114,7 @@ impl Broker {
 
     fn follow(&self, index: usize, source: watch::Receiver<Prompts>) {
         let watcher = self.clone();
-        tokio::spawn(self.clone().collect(source, move |state, prompts| watcher.replace(state, index, prompts)));
+        crate::task::spawn(self.clone().collect(source, move |state, prompts| watcher.replace(state, index, prompts)));
     }
 
     /// What is asked and what is open, now and at each change.
@@ -130,7 +130,7 @@ impl Broker {
     /// what was handed over.
     pub fn submit(&self, wanted: Wanted, secret: Secret, wait: Duration) -> mpsc::Receiver<Outcome> {
         let (outcomes, receiver) = mpsc::channel(OUTCOMES);
-        tokio::spawn(Submission::new(self.clone(), wanted, secret, outcomes).run(wait));
+        crate::task::spawn(Submission::new(self.clone(), wanted, secret, outcomes).run(wait));
         receiver
     }
 
@@ -164,7 +164,7 @@ impl Broker {
         self.publish(&mut state);
         drop(state);
         let broker = self.clone();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             // A source that drops its end has ended: nothing was observed.
             let verdict = verdict.await.unwrap_or(Verdict::NoVerdict);
             broker.conclude(&question, &verdict);
@@ -193,7 +193,7 @@ impl Broker {
             let (question, broker) = (prompt.question.clone(), self.clone());
             let answered = state.checking.contains_key(&question.id) || state.spent.remove(&question.id);
             let Some(fate) = prompt.fate().filter(|_| !answered) else { continue };
-            tokio::spawn(async move {
+            crate::task::spawn(async move {
                 let Ok(verdict) = fate.await else { return };
                 let mut state = broker.lock();
                 state.remember(&question, &verdict, false);

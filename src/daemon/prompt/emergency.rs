@@ -60,7 +60,7 @@ enum Role {
 /// Publishes what holds the boot, at each change.
 pub fn watch(root: Root) -> watch::Receiver<Option<Hold>> {
     let (publish, hold) = watch::channel(look(&root));
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -51,7 +51,7 @@ impl Hook {
         let (prompt, posed) = Prompt::new(recipe.question(SOURCE));
         let question = prompt.question.clone();
         self.replace(None, Some(&prompt));
-        tokio::spawn(Asker { hook: self.clone(), recipe, outcomes }.run(prompt, posed));
+        crate::task::spawn(Asker { hook: self.clone(), recipe, outcomes }.run(prompt, posed));
         Ok((question, receiver))
     }
 

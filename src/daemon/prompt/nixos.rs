@@ -166,7 +166,7 @@ impl Nixos {
 impl Source for Nixos {
     fn spawn(self) -> watch::Receiver<Prompts> {
         let (publish, receiver) = watch::channel(Prompts::from([]));
-        tokio::spawn(self.run(publish));
+        crate::task::spawn(self.run(publish));
         receiver
     }
 }

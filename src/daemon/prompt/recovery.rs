@@ -52,7 +52,7 @@ impl Source for Recovery {
         let opened = self.broker.view().borrow().opened;
         let follower =
             Follower { parts: Arc::new(self), publish, standing, changed: Arc::default(), opened, resume_until };
-        tokio::spawn(follower.run());
+        crate::task::spawn(follower.run());
         receiver
     }
 }
@@ -116,7 +116,7 @@ impl Follower {
             let Some(way) = self.parts.way(&volume.name) else { continue };
             let (prompt, posed) = Prompt::new(question(volume));
             let (parts, name, changed) = (self.parts.clone(), volume.name.clone(), self.changed.clone());
-            let carrier = tokio::spawn(async move {
+            let carrier = crate::task::spawn(async move {
                 parts.carry(&name, way, posed).await;
                 changed.notify_one();
             });

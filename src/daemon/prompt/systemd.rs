@@ -63,7 +63,7 @@ impl Source for Systemd {
             unreadable: BTreeSet::new(),
             changed: Arc::new(Notify::new()),
         };
-        tokio::spawn(agent.run());
+        crate::task::spawn(agent.run());
         receiver
     }
 }
@@ -246,7 +246,7 @@ impl Agent {
         let Some(process) = Process::open(pid)?.filter(|process| !process.has_ended()) else { return Ok(None) };
         let process = Arc::new(process);
         let (ends, changed) = (process.clone(), self.changed.clone());
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             ends.ended().await;
             changed.notify_one();
         });
@@ -267,7 +267,7 @@ impl Agent {
         let socket = self.root.join(&ask.socket);
         let observer = Observer { root: self.root.clone(), mine: asked.clone(), asked: self.asked.subscribe() };
         let (changed, proved) = (self.changed.clone(), self.proved.clone());
-        let carrier = tokio::spawn(async move {
+        let carrier = crate::task::spawn(async move {
             carry(posed, &socket, observer, &proved).await;
             changed.notify_one();
         });

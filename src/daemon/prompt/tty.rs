@@ -62,7 +62,7 @@ impl Source for Tty {
         let changed = Arc::new(Notify::new());
         let (kernel, waiters) = Default::default();
         let Self { root, recipes, family } = self;
-        tokio::spawn(Scan { root, recipes, family, publish, kernel, waiters, changed, complained: false }.run());
+        crate::task::spawn(Scan { root, recipes, family, publish, kernel, waiters, changed, complained: false }.run());
         receiver
     }
 }
@@ -202,7 +202,7 @@ impl Scan {
         let carrier = carry(self.root.clone(), waiter.command.clone(), posed);
         let changed = self.changed.clone();
         waiter.prompt = Some(prompt);
-        waiter.carrier = Some(tokio::spawn(async move {
+        waiter.carrier = Some(crate::task::spawn(async move {
             carrier.await;
             changed.notify_one();
         }));

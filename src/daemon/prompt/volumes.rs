@@ -39,7 +39,7 @@ pub fn spawn_with(root: Root, proved: Proved) -> Arc<Volumes> {
     let open = watch::Sender::new(open(&root).into());
     let volumes = Arc::new(Volumes { root, proved, open });
     let watched = Arc::downgrade(&volumes);
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let mut ticks = tokio::time::interval(WATCH_POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -102,7 +102,7 @@ impl Connection {
             write,
             progress: self.progress.clone(),
         };
-        state.task = Some(tokio::spawn(work.run(receiver, state.terminal)));
+        state.task = Some(crate::task::spawn(work.run(receiver, state.terminal)));
         Ok(())
     }
 

@@ -74,7 +74,7 @@ impl Source for Feed {
         for (key, place) in self.doors {
             let (arrivals, _) = watch::channel(0);
             let keeper = Keeper { root: self.root.clone(), key, publish: publish.clone(), arrivals };
-            tokio::spawn(Arc::new(keeper).run(place));
+            crate::task::spawn(Arc::new(keeper).run(place));
         }
         receiver
     }
@@ -143,14 +143,14 @@ impl Keeper {
                 }
                 Ended::Answered(Answer { secret, verdict }) => {
                     write(line, secret).await;
-                    tokio::spawn(async move { drop(verdict.send(observer.observe().await)) });
+                    crate::task::spawn(async move { drop(verdict.send(observer.observe().await)) });
                 }
                 Ended::Left | Ended::TooLate => {
                     if let Ended::TooLate = ended {
                         log::warn!("no key for {volume} came within {wait} s; its asker goes on without");
                     }
                     drop(line);
-                    tokio::spawn(async move { drop(fate.send(observer.observe().await)) });
+                    crate::task::spawn(async move { drop(fate.send(observer.observe().await)) });
                 }
             }
             return;

@@ -52,7 +52,7 @@ impl Source for Zfs {
     fn spawn(self) -> watch::Receiver<Prompts> {
         let (publish, receiver) = watch::channel(Prompts::from([]));
         let scan = Scan { zfs: Arc::new(self), publish, asked: BTreeMap::new(), changed: Arc::new(Notify::new()) };
-        tokio::spawn(scan.run());
+        crate::task::spawn(scan.run());
         receiver
     }
 }
@@ -104,7 +104,7 @@ impl Scan {
             }
             let (pid, (prompt, posed)) = (waiter.pid, Prompt::new(question(&dataset)));
             let (zfs, changed, of) = (self.zfs.clone(), self.changed.clone(), dataset.clone());
-            let carrier = tokio::spawn(async move {
+            let carrier = crate::task::spawn(async move {
                 zfs.carry(&of, &waiter, posed).await;
                 changed.notify_one();
             });
