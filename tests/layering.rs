@@ -47,7 +47,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         &[
             "config/cmdline.rs",
             "config/file.rs",
-            "config/network.rs",
+            "config/network/",
             "config/role.rs",
             "control/message.rs",
             "daemon/net/dhcp/",

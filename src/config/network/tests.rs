@@ -13,10 +13,12 @@ fn show(config: &NetworkConfig) -> String {
             Which::Named(name) => name.clone(),
             Which::Every => "every".into(),
             Which::First => "first".into(),
+            Which::Mac(mac) => format!("{mac:02x?}"),
         };
-        match interface.method {
-            Method::Dhcp => text += " dhcp",
-            Method::Static(it) => {
+        match interface.ipv4 {
+            Ipv4::Off => {}
+            Ipv4::Dhcp => text += " dhcp",
+            Ipv4::Static(it) => {
                 text += &format!(" {}/{}", it.address, it.prefix);
                 text += &it.peer.map(|peer| format!(" peer {peer}")).unwrap_or_default();
                 text += &it.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();

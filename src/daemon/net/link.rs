@@ -11,7 +11,7 @@ use super::{
     step::{Address, AddressSeen, LinkSeen, Route, Sort},
 };
 use crate::{
-    config::network::{Interface, Method, NetworkConfig, Which},
+    config::network::{Interface, Ipv4, NetworkConfig, Which},
     control::message,
 };
 
@@ -157,7 +157,7 @@ impl Link {
             Phase::System(whose) => whose,
             Phase::NoCarrier if !self.seen.up => "being set up",
             Phase::NoCarrier => match &self.interface {
-                Some(Interface { which: Which::First, method: Method::Static(_), .. }) if self.seen.carrier => {
+                Some(Interface { which: Which::First, ipv4: Ipv4::Static(_), .. }) if self.seen.carrier => {
                     "not used: another interface was first"
                 }
                 _ => "no carrier: waiting for a cable",

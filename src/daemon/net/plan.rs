@@ -16,7 +16,7 @@ use super::{
     step::{Address, AddressSeen, Event, LinkSeen, Sort, Step},
 };
 use crate::{
-    config::network::{Interface, Method, NetworkConfig, StaticAddress, Which},
+    config::network::{Interface, Ipv4, NetworkConfig, StaticAddress, Which},
     control::message,
 };
 
@@ -260,12 +260,12 @@ impl Plan {
                 self.steps.push(Step::SetUp(index));
             }
         }
-        match (&interface.method, &link.phase) {
+        match (&interface.ipv4, &link.phase) {
             // A named static interface needs no carrier: its address is right with or without a cable.
-            (Method::Static(address), Phase::NoCarrier) if link.seen.carrier || interface.which != Which::First => {
+            (Ipv4::Static(address), Phase::NoCarrier) if link.seen.carrier || interface.which != Which::First => {
                 self.configure_static(index, *address);
             }
-            (Method::Dhcp, Phase::NoCarrier) if link.seen.carrier => {
+            (Ipv4::Dhcp, Phase::NoCarrier) if link.seen.carrier => {
                 let Some(mac) = link.seen.mac else { return };
                 let hostname = interface.hostname.clone().or_else(|| self.hostname.clone());
                 // Another number for each interface; the odd constant spreads consecutive ones.
@@ -275,7 +275,7 @@ impl Plan {
                 self.steps.push(Step::Listen(index));
                 self.act(index, actions);
             }
-            (Method::Dhcp, Phase::Dhcp(_)) if !link.seen.carrier => {
+            (Ipv4::Dhcp, Phase::Dhcp(_)) if !link.seen.carrier => {
                 link.phase = Phase::NoCarrier;
                 self.steps.push(Step::Silence(index));
             }

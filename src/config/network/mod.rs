@@ -5,70 +5,12 @@
 //! understood becomes a problem (argument, place, cure) and the rest still comes up. If no `ip=` argument is usable,
 //! the default applies: an unreachable machine would be the worse mistake.
 
+mod types;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::cmdline::CommandLine;
-
-/// What the administrator asked for. An empty list of interfaces means: no network (`ip=off`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkConfig {
-    /// In order of appearance; a named interface goes before one that is not named.
-    pub interfaces: Vec<Interface>,
-    /// `nameserver=`, to be used before those of DHCP.
-    pub nameservers: Vec<IpAddr>,
-    /// `rd.neednet=1`: the initramfs's own network scripts were asked to run.
-    pub neednet: bool,
-}
-
-/// One `ip=` argument.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    pub which: Which,
-    pub method: Method,
-    /// Maximum transmission unit in bytes, if it is to be changed.
-    pub mtu: Option<u32>,
-    /// The name that DHCP tells to the server. The host name of the initramfs is not set.
-    pub hostname: Option<String>,
-    pub nameservers: Vec<IpAddr>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
-    Named(String),
-    /// Every Ethernet interface with carrier.
-    Every,
-    /// The first Ethernet interface with carrier.
-    First,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Method {
-    Dhcp,
-    Static(StaticAddress),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StaticAddress {
-    pub address: Ipv4Addr,
-    /// 0–32.
-    pub prefix: u8,
-    /// The other end of a point-to-point link.
-    pub peer: Option<Ipv4Addr>,
-    pub gateway: Option<Ipv4Addr>,
-}
-
-impl Default for NetworkConfig {
-    /// DHCP on every Ethernet interface with carrier.
-    fn default() -> Self {
-        Self { interfaces: vec![Interface::new(Which::Every, Method::Dhcp)], nameservers: Vec::new(), neednet: false }
-    }
-}
-
-impl Interface {
-    pub fn new(which: Which, method: Method) -> Self {
-        Self { which, method, mtu: None, hostname: None, nameservers: Vec::new() }
-    }
-}
+pub use types::*;
 
 impl NetworkConfig {
     /// The configuration, and one sentence for each argument that was not understood.
@@ -105,7 +47,7 @@ impl NetworkConfig {
             }
         });
         let nameservers = nameservers.collect();
-        (Self { interfaces, nameservers, neednet: line.flag("rd.neednet", false) }, problems)
+        (Self { interfaces, nameservers, neednet: line.flag("rd.neednet", false), ..Self::default() }, problems)
     }
 }
 
@@ -121,7 +63,7 @@ fn argument(value: &str) -> Result<Argument, String> {
     let fields = split(value)?;
     match fields.as_slice() {
         // dracut: "Empty autoconf values default to dhcp" (parse-ip-opts.sh).
-        [""] | ["dhcp" | "on" | "any"] => Ok(Argument::Interface(Interface::new(Which::Every, Method::Dhcp))),
+        [""] | ["dhcp" | "on" | "any"] => Ok(Argument::Interface(Interface::dhcp(Which::Every))),
         ["off" | "none"] => Ok(Argument::Off),
         [name] if name.parse::<Ipv4Addr>().is_ok() => {
             Err(format!("an address alone is not enough; write ip={STATIC_FORM}"))
@@ -156,7 +98,7 @@ fn split(value: &str) -> Result<Vec<&str>, String> {
 
 /// `ip=INTERFACE:dhcp[:[MTU][:MACADDR]]`
 fn by_dhcp(name: &str, rest: &[&str]) -> Result<Interface, String> {
-    let mut interface = Interface::new(named_or(name, Which::Every)?, Method::Dhcp);
+    let mut interface = Interface::dhcp(named_or(name, Which::Every)?);
     if let [field, mac @ ..] = rest {
         interface.mtu = mtu(field, "field 3 (MTU)")?;
         refuse_mac(mac)?;
@@ -169,16 +111,16 @@ fn by_dhcp(name: &str, rest: &[&str]) -> Result<Interface, String> {
 /// and initramfs-tools, which also say `static` for `none` and have a time server after DNS2.
 fn explicit(fields: &[&str]) -> Result<Interface, String> {
     let field = |number: usize| fields.get(number - 1).copied().unwrap_or("");
-    let method = match (field(7), field(1)) {
-        ("dhcp" | "on" | "any", "") | ("", "") => Method::Dhcp,
+    let ipv4 = match (field(7), field(1)) {
+        ("dhcp" | "on" | "any", "") | ("", "") => Ipv4::Dhcp,
         ("dhcp" | "on" | "any", _) => {
             return Err("an address (field 1) and DHCP (field 7) exclude each other; empty one, or write none".into());
         }
-        ("none" | "off" | "static" | "", _) => Method::Static(static_address(&field)?),
+        ("none" | "off" | "static" | "", _) => Ipv4::Static(static_address(&field)?),
         (other, _) => return Err(unsupported(other, "field 7 (method)")),
     };
-    let otherwise = if method == Method::Dhcp { Which::Every } else { Which::First };
-    let mut interface = Interface::new(named_or(field(6), otherwise)?, method);
+    let otherwise = if ipv4 == Ipv4::Dhcp { Which::Every } else { Which::First };
+    let mut interface = Interface { ipv4, ..Interface::dhcp(named_or(field(6), otherwise)?) };
     interface.hostname = Some(field(5)).filter(|name| !name.is_empty()).map(str::to_owned);
     // As dracut tells them apart: an address is a name server, a number the MTU.
     if field(8).parse::<IpAddr>().is_ok() || field(9).parse::<IpAddr>().is_ok() {
