@@ -211,10 +211,9 @@ mod tests {
         let (to, _messages) = mpsc::channel(1);
         let mut edge = Edge::new(Netlink::open().unwrap(), &root, to);
         let ip = Ipv4Addr::new(192, 0, 2, 7);
-        let address = Address { index: NOWHERE, address: ip, prefix: 24, peer: None, valid: None };
-        let (destination, gateway) = (Ipv4Addr::UNSPECIFIED, None);
-        let onlink = false;
-        let route = Route { index: NOWHERE, destination, prefix: 0, gateway, onlink, source: ip, metric: 9999 };
+        let address = Address { index: NOWHERE, address: ip.into(), prefix: 24, peer: None, valid: None };
+        let (destination, gateway, onlink) = (Ipv4Addr::UNSPECIFIED.into(), None, false);
+        let route = Route { index: NOWHERE, destination, prefix: 0, gateway, onlink, source: Some(ip), metric: 9999 };
         let mtu = Step::SetMtu { index: NOWHERE, mtu: 1400, before: 1500 };
         let servers = Step::Nameservers(vec![ip.into()]);
         for step in [mtu, Step::SetUp(NOWHERE), Step::AddAddress(address), Step::AddRoute(route), servers] {

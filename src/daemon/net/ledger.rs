@@ -175,7 +175,7 @@ mod tests {
         ledger.strike(&address(7, 1));
         ledger.forget(3);
         assert_eq!(undo(&mut ledger).0, [address(8, 60), Entry::Up(2)]);
-        let (destination, source) = ([0; 4].into(), [192, 0, 2, 7].into());
+        let (destination, source) = ([0; 4].into(), Some([192, 0, 2, 7].into()));
         let route = Route { index: 2, destination, prefix: 0, gateway: None, onlink: false, source, metric: 2050 };
         let mtu = Entry::Mtu { index: 2, before: 1500 };
         for entry in [mtu, Entry::Up(2), address(7, 60), Entry::Route(route), Entry::Up(3), file("a", false)] {

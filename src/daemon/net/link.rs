@@ -1,14 +1,11 @@
 //! One interface as the plan sees it. Pure.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     dhcp::Client,
     owner::Facts,
-    step::{Address, AddressSeen, LinkSeen, Route, Sort},
+    step::{Address, AddressSeen, Check, LinkSeen, Route, Sort},
 };
 use crate::{
     config::network::{Interface, Ipv4, NetworkConfig, Which},
@@ -27,22 +24,34 @@ pub struct Link {
     pub phase: Phase,
     /// The argument that it is brought up by.
     pub interface: Option<Interface>,
+    /// As long as there is carrier and the argument wants a lease.
+    pub dhcp: Option<Client>,
     /// What we have added.
-    pub ours: Option<Ours>,
+    pub ours: Vec<Ours>,
     /// Addresses that we have removed and the kernel has not confirmed: their going is no news.
-    pub leaving: Vec<Ipv4Addr>,
+    pub leaving: Vec<IpAddr>,
     /// Somebody else has added an address too.
     pub shared: bool,
+    /// Somebody else has taken the interface over, and our addresses with it: they stay when we go.
+    pub theirs: bool,
     /// What went wrong last, for a person.
     pub trouble: Option<String>,
 }
 
+/// An address of ours, and what came with it.
+#[derive(Clone, Debug)]
 pub struct Ours {
+    pub by: By,
     pub address: Address,
     pub routes: Vec<Route>,
     pub nameservers: Vec<IpAddr>,
-    /// Somebody else has taken the interface over, and the address with it: both stay when we go.
-    pub theirs: bool,
+}
+
+/// Where an address comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Static,
+    Dhcp,
 }
 
 #[derive(Debug)]
@@ -50,16 +59,11 @@ pub enum Phase {
     /// No argument is about it.
     Idle,
     /// Whether it is ours is not known yet.
-    Undecided {
-        waiting: &'static str,
-        next: Duration,
-    },
+    Undecided { waiting: &'static str, next: Duration },
     /// Somebody else configures it.
     System(&'static str),
-    /// Ours and set up; no cable yet.
-    NoCarrier,
-    Dhcp(Client),
-    Static,
+    /// Ours and set up, or being set up.
+    Held,
 }
 
 impl Link {
@@ -70,24 +74,31 @@ impl Link {
             since: now,
             phase: Phase::Idle,
             interface: None,
-            ours: None,
+            dhcp: None,
+            ours: Vec::new(),
             leaving: Vec::new(),
             shared: false,
+            theirs: false,
             trouble: None,
         }
     }
 
     pub fn deadline(&self) -> Option<Duration> {
-        match &self.phase {
+        let decision = match &self.phase {
             Phase::Undecided { next, .. } => Some(*next),
-            Phase::Dhcp(client) => client.deadline(),
-            Phase::Idle | Phase::System(_) | Phase::NoCarrier | Phase::Static => None,
-        }
+            _ => None,
+        };
+        [decision, self.dhcp.as_ref().and_then(Client::deadline)].into_iter().flatten().min()
     }
 
     /// We have begun to configure it.
-    pub fn is_started(&self) -> bool {
-        matches!(self.phase, Phase::NoCarrier | Phase::Dhcp(_) | Phase::Static)
+    pub fn is_held(&self) -> bool {
+        matches!(self.phase, Phase::Held)
+    }
+
+    /// Whether it has an address of ours that came this way.
+    pub fn has(&self, by: By) -> bool {
+        self.ours.iter().any(|ours| ours.by == by)
     }
 
     /// An Ethernet interface that needs no more than a cable, and so is taken without being named.
@@ -101,13 +112,13 @@ impl Link {
 
     /// Took the one place that an argument for the first interface has.
     pub fn holds(&self, interface: &Interface) -> bool {
-        self.ours.is_some() && self.interface.as_ref() == Some(interface)
+        !self.ours.is_empty() && self.interface.as_ref() == Some(interface)
     }
 
     /// Somebody else's, and meant for more than this link. IPv6 addresses that the kernel makes from router
     /// advertisements are nobody's.
     pub fn is_foreign(&self, address: &AddressSeen) -> bool {
-        let ours = self.ours.as_ref().is_some_and(|ours| address.address == ours.address.address);
+        let ours = self.ours.iter().any(|ours| address.address == ours.address.address);
         address.global && !ours && (address.address.is_ipv4() || address.permanent)
     }
 
@@ -117,76 +128,107 @@ impl Link {
             self.leaving.swap_remove(at);
             return false;
         }
-        self.ours.take_if(|ours| address.address == ours.address.address).is_some()
+        let before = self.ours.len();
+        self.ours.retain(|ours| ours.address.address != address.address);
+        self.ours.len() != before
     }
 
     /// For `status`.
     pub fn show(&self, addresses: &[AddressSeen], config: &NetworkConfig) -> message::Link {
-        let addresses = addresses.iter().filter(|it| it.index == self.seen.index && it.global);
+        let here = || addresses.iter().filter(|it| it.index == self.seen.index && it.global);
+        let usable = here().filter(|it| it.check == Check::Passed);
         let default = self.ours.iter().flat_map(|ours| &ours.routes).find(|route| route.prefix == 0);
         let mut nameservers = self.interface.iter().flat_map(|it| &it.nameservers).collect::<Vec<_>>();
         nameservers.extend(self.ours.iter().flat_map(|ours| &ours.nameservers));
-        if self.ours.is_some() {
+        if !self.ours.is_empty() {
             nameservers.extend(&config.nameservers);
         }
+        let checked = || here().find(|it| it.check != Check::Passed).map(check_note);
         message::Link {
             name: self.seen.name.clone(),
             mac: self.seen.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
             carrier: self.seen.carrier,
-            addresses: addresses.map(|it| format!("{}/{}", it.address, it.prefix)).collect(),
+            addresses: usable.map(|it| format!("{}/{}", it.address, it.prefix)).collect(),
             gateway: default.and_then(|route| route.gateway).map(|gateway| gateway.to_string()),
             nameservers: nameservers.iter().map(ToString::to_string).collect(),
             configured_by: self.configured_by().map(str::to_owned),
-            note: self.trouble.clone().or_else(|| self.note()),
+            note: self.trouble.clone().or_else(checked).or_else(|| self.note().map(str::to_owned)),
         }
     }
 
     fn configured_by(&self) -> Option<&'static str> {
-        match (&self.phase, &self.ours) {
-            (Phase::System(_), _) => Some("system"),
-            (Phase::Dhcp(_), Some(_)) => Some("dhcp"),
-            (Phase::Static, Some(_)) => Some("static"),
+        match &self.phase {
+            Phase::System(_) => Some("system"),
+            _ if self.has(By::Dhcp) => Some("dhcp"),
+            _ if self.has(By::Static) => Some("static"),
             _ => None,
         }
     }
 
-    fn note(&self) -> Option<String> {
-        let note = match &self.phase {
-            Phase::Idle => "not configured: no ip= argument is about it",
-            Phase::Undecided { waiting, .. } => waiting,
-            Phase::System(whose) => whose,
-            Phase::NoCarrier if !self.seen.up => "being set up",
-            Phase::NoCarrier => match &self.interface {
-                Some(Interface { which: Which::First, ipv4: Ipv4::Static(_), .. }) if self.seen.carrier => {
-                    "not used: another interface was first"
+    fn note(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Idle => Some("not configured: no ip= argument is about it"),
+            Phase::Undecided { waiting, .. } => Some(waiting),
+            Phase::System(whose) => Some(whose),
+            Phase::Held if !self.seen.up && self.ours.is_empty() => Some("being set up"),
+            Phase::Held if !self.seen.carrier => Some("no carrier: waiting for a cable"),
+            Phase::Held if self.dhcp.as_ref().is_some_and(|client| client.lease().is_none()) => {
+                Some("waiting for a DHCP server")
+            }
+            Phase::Held if self.ours.is_empty() => match &self.interface {
+                Some(Interface { which: Which::First, ipv4: Ipv4::Static(_), .. }) => {
+                    Some("not used: another interface was first")
                 }
-                _ => "no carrier: waiting for a cable",
+                _ => None,
             },
-            Phase::Dhcp(client) if client.lease().is_none() => "waiting for a DHCP server",
-            Phase::Dhcp(_) | Phase::Static if !self.seen.carrier => "no carrier: waiting for a cable",
-            Phase::Dhcp(_) | Phase::Static => return None,
-        };
-        Some(note.to_owned())
+            Phase::Held => None,
+        }
     }
 }
 
-/// The routes that an address comes with: destination, prefix length, gateway (0.0.0.0: directly on the link).
-pub fn routes(address: &Address, routes: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Vec<Route> {
-    let on_link = |gateway: Ipv4Addr| {
-        let mask = u32::MAX.checked_shl(32 - u32::from(address.prefix)).unwrap_or(0);
-        address.peer == Some(gateway) || (gateway.to_bits() ^ address.address.to_bits()) & mask == 0
-    };
-    let route = |&(destination, prefix, gateway): &(Ipv4Addr, u8, Ipv4Addr)| Route {
+/// Why an address is not shown among those that are usable.
+fn check_note(it: &AddressSeen) -> String {
+    match it.check {
+        Check::Failed => format!("{} is not usable: another station on this link has it", it.address),
+        _ => format!("{} is tentative: the kernel asks whether another station has it", it.address),
+    }
+}
+
+/// Where a route goes: destination, prefix length, gateway (`None`: directly on the link).
+pub type Way = (IpAddr, u8, Option<IpAddr>);
+
+/// The routes that an address comes with.
+pub fn routes(address: &Address, ways: &[Way]) -> Vec<Route> {
+    let route = |&(destination, prefix, gateway): &Way| Route {
         index: address.index,
         destination,
         prefix,
-        gateway: (!gateway.is_unspecified()).then_some(gateway),
-        onlink: !gateway.is_unspecified() && !on_link(gateway),
-        source: address.address,
+        gateway,
+        onlink: gateway.is_some_and(|gateway| !is_on_link(address, gateway)),
+        source: match address.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        },
         metric: METRIC.saturating_add(address.index),
     };
-    let mut routes: Vec<Route> = routes.iter().map(route).collect();
+    let mut routes: Vec<Route> = ways.iter().map(route).collect();
     // Those without a gateway first: RFC 3442 lets the others depend on them.
     routes.sort_by_key(|route| route.gateway.is_some());
     routes
+}
+
+/// Whether an address makes a gateway known to the kernel as one on the link.
+pub fn is_on_link(address: &Address, gateway: IpAddr) -> bool {
+    let prefix = u32::from(address.prefix);
+    match (address.address, gateway) {
+        _ if address.peer == Some(gateway) => true,
+        (IpAddr::V4(ours), IpAddr::V4(gateway)) => {
+            (ours.to_bits() ^ gateway.to_bits()) & u32::MAX.checked_shl(32 - prefix).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(ours), IpAddr::V6(gateway)) => {
+            let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
+            gateway.is_unicast_link_local() || (ours.to_bits() ^ gateway.to_bits()) & mask == 0
+        }
+        _ => false,
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use nix::libc;
 
-use super::step::{Address, AddressSeen, LinkSeen, Route, Sort};
+use super::step::{Address, AddressSeen, Check, LinkSeen, Route, Sort};
 
 /// Length, type, flags, sequence number, port: `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -146,6 +146,14 @@ fn address(payload: &[u8]) -> Option<AddressSeen> {
         prefix,
         global: matches!(scope, libc::RT_SCOPE_UNIVERSE | libc::RT_SCOPE_SITE),
         permanent: u32::from(flags) & libc::IFA_F_PERMANENT != 0,
+        // An optimistic address is usable while it is checked (RFC 4429).
+        check: match u32::from(flags) {
+            flags if flags & libc::IFA_F_DADFAILED != 0 => Check::Failed,
+            flags if flags & (libc::IFA_F_TENTATIVE | libc::IFA_F_OPTIMISTIC) == libc::IFA_F_TENTATIVE => {
+                Check::Running
+            }
+            _ => Check::Passed,
+        },
     })
 }
 
@@ -172,6 +180,11 @@ fn text(value: &[u8]) -> Option<String> {
 
 fn field<const LENGTH: usize>(bytes: &[u8], at: usize) -> Option<[u8; LENGTH]> {
     bytes.get(at..)?.first_chunk().copied()
+}
+
+fn family(ip: IpAddr) -> u8 {
+    let family = if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    family as u8
 }
 
 /// A message to the kernel. Asked twice, each leads to the same as if asked once.
@@ -214,13 +227,13 @@ impl Request {
     }
 
     fn address(kind: u16, flags: i32, it: &Address) -> Self {
-        let mut payload = vec![libc::AF_INET as u8, it.prefix, 0, libc::RT_SCOPE_UNIVERSE];
+        let mut payload = vec![family(it.address), it.prefix, 0, libc::RT_SCOPE_UNIVERSE];
         payload.extend(it.index.to_ne_bytes());
         let request = Self { kind, flags: flags | libc::NLM_F_ACK, payload };
-        let mut request = request.with(libc::IFA_LOCAL, it.address.octets());
-        request = request.with(libc::IFA_ADDRESS, it.peer.unwrap_or(it.address).octets());
-        if it.peer.is_none() && it.prefix < 31 {
-            let broadcast = it.address | Ipv4Addr::from_bits(u32::MAX >> it.prefix);
+        let mut request = request.with_ip(libc::IFA_LOCAL, it.address);
+        request = request.with_ip(libc::IFA_ADDRESS, it.peer.unwrap_or(it.address));
+        if let (IpAddr::V4(address), None, ..31) = (it.address, it.peer, it.prefix) {
+            let broadcast = address | Ipv4Addr::from_bits(u32::MAX >> it.prefix);
             request = request.with(libc::IFA_BROADCAST, broadcast.octets());
         }
         match it.valid {
@@ -242,17 +255,26 @@ impl Request {
     fn route(kind: u16, flags: i32, it: &Route) -> Self {
         let scope = if it.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
         // `struct rtmsg`: family, lengths of the prefixes (destination, source), TOS; and then what is named here.
-        let mut payload = vec![libc::AF_INET as u8, it.prefix, 0, 0];
+        let mut payload = vec![family(it.destination), it.prefix, 0, 0];
         payload.extend([libc::RT_TABLE_MAIN, libc::RTPROT_BOOT, scope, libc::RTN_UNICAST]);
         payload.extend(if it.onlink { RTNH_F_ONLINK } else { 0 }.to_ne_bytes());
-        let request = Self { kind, flags: flags | libc::NLM_F_ACK, payload }
-            .with(libc::RTA_DST, it.destination.octets())
+        let mut request = Self { kind, flags: flags | libc::NLM_F_ACK, payload }
+            .with_ip(libc::RTA_DST, it.destination)
             .with(libc::RTA_OIF, it.index.to_ne_bytes())
-            .with(libc::RTA_PREFSRC, it.source.octets())
             .with(libc::RTA_PRIORITY, it.metric.to_ne_bytes());
+        if let Some(source) = it.source {
+            request = request.with(libc::RTA_PREFSRC, source.octets());
+        }
         match it.gateway {
-            Some(gateway) => request.with(libc::RTA_GATEWAY, gateway.octets()),
+            Some(gateway) => request.with_ip(libc::RTA_GATEWAY, gateway),
             None => request,
+        }
+    }
+
+    fn with_ip(self, attribute: u16, ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => self.with(attribute, ip.octets()),
+            IpAddr::V6(ip) => self.with(attribute, ip.octets()),
         }
     }
 

@@ -42,6 +42,20 @@ pub struct AddressSeen {
     pub global: bool,
     /// Without an end; an IPv6 address from a router advertisement has one.
     pub permanent: bool,
+    pub check: Check,
+}
+
+/// How far the kernel is with asking whether another station has an IPv6 address (RFC 4862 section 5.4). IPv4
+/// addresses are usable at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// Usable.
+    #[default]
+    Passed,
+    /// Tentative: not usable yet.
+    Running,
+    /// Another station has it: not usable.
+    Failed,
 }
 
 impl AddressSeen {
@@ -80,9 +94,10 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     pub index: u32,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub prefix: u8,
-    pub peer: Option<Ipv4Addr>,
+    /// The other end of a point-to-point link; of the same family.
+    pub peer: Option<IpAddr>,
     /// Seconds after which the kernel drops it by itself; `None` for ever.
     pub valid: Option<u32>,
 }
@@ -90,13 +105,15 @@ pub struct Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     pub index: u32,
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     pub prefix: u8,
-    pub gateway: Option<Ipv4Addr>,
+    /// Of the same family.
+    pub gateway: Option<IpAddr>,
     /// The gateway is reached through this interface although no address of ours says so.
     pub onlink: bool,
-    /// Our own address on packets that take this route.
-    pub source: Ipv4Addr,
+    /// Our own address on packets that take this route. Never with IPv6, where the kernel refuses one that it is still
+    /// checking, and chooses well by itself (RFC 6724).
+    pub source: Option<Ipv4Addr>,
     pub metric: u32,
 }
 

@@ -6,6 +6,7 @@ use super::{
     super::{
         dhcp::message::{self as dhcp, Message},
         owner::{NetworkManager, Networkd},
+        step::Check,
     },
     *,
 };
@@ -66,6 +67,7 @@ fn address() -> impl Strategy<Value = AddressSeen> {
         prefix: 24,
         global: true,
         permanent: true,
+        check: Check::Passed,
     })
 }
 

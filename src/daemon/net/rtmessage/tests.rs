@@ -1,12 +1,14 @@
+use std::net::Ipv6Addr;
+
 use proptest::prelude::*;
 
 use super::*;
 
 const OURS: Address = Address {
     index: 7,
-    address: Ipv4Addr::new(192, 0, 2, 10),
+    address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
     prefix: 24,
-    peer: Some(Ipv4Addr::new(192, 0, 2, 1)),
+    peer: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
     valid: Some(120),
 };
 
@@ -93,8 +95,24 @@ fn addresses() {
     let ipv6 = address([libc::AF_INET6 as u8, libc::IFA_F_PERMANENT as u8, libc::RT_SCOPE_LINK]);
     let local: std::net::Ipv6Addr = "fe80::1".parse().unwrap();
     let ipv6 = ipv6.with(libc::IFA_ADDRESS, local.octets());
-    let expected = AddressSeen { index: 7, address: local.into(), prefix: 64, global: false, permanent: true };
+    let expected = AddressSeen {
+        index: 7,
+        address: local.into(),
+        prefix: 64,
+        global: false,
+        permanent: true,
+        check: Check::Passed,
+    };
     assert_eq!(change(&ipv6), Some(Change::Address(expected)));
+    for (flags, check) in [
+        (libc::IFA_F_TENTATIVE, Check::Running),
+        (libc::IFA_F_TENTATIVE | libc::IFA_F_OPTIMISTIC, Check::Passed),
+        (libc::IFA_F_TENTATIVE | libc::IFA_F_DADFAILED, Check::Failed),
+    ] {
+        let message = address([libc::AF_INET6 as u8, flags as u8, 0]).with(libc::IFA_ADDRESS, local.octets());
+        let Some(Change::Address(seen)) = change(&message) else { panic!("no address") };
+        assert_eq!(seen.check, check, "{flags:#x}");
+    }
     let short = address([libc::AF_INET6 as u8, 0, 0]).with(libc::IFA_ADDRESS, [192, 0, 2, 1]);
     assert_eq!(change(&short), None);
     assert_eq!(change(&address([libc::AF_INET as u8, 0, 0])), None);
@@ -102,7 +120,8 @@ fn addresses() {
 
 #[test]
 fn our_own_address_not_the_peer() {
-    let expected = AddressSeen { index: 7, address: OURS.address.into(), prefix: 24, global: true, permanent: false };
+    let check = Check::Passed;
+    let expected = AddressSeen { index: 7, address: OURS.address, prefix: 24, global: true, permanent: false, check };
     assert_eq!(change(&Request::add_address(&OURS)), Some(Change::Address(expected)));
     assert_eq!(change(&Request::remove_address(&OURS)), Some(Change::AddressGone(expected)));
 }
@@ -131,19 +150,40 @@ fn requests() {
 
     let route = Route {
         index: 7,
-        destination: Ipv4Addr::UNSPECIFIED,
+        destination: Ipv4Addr::UNSPECIFIED.into(),
         prefix: 0,
-        gateway: Some(Ipv4Addr::new(198, 51, 100, 1)),
+        gateway: Some(Ipv4Addr::new(198, 51, 100, 1).into()),
         onlink: true,
-        source: OURS.address,
+        source: Some(Ipv4Addr::new(192, 0, 2, 10)),
         metric: 2048,
     };
-    let parts = [(1, [0; 4]), (4, number(7)), (7, [192, 0, 2, 10]), (6, number(2048)), (5, [198, 51, 100, 1])];
+    let parts = [(1, [0; 4]), (4, number(7)), (6, number(2048)), (7, [192, 0, 2, 10]), (5, [198, 51, 100, 1])];
     let parts = parts.map(|(kind, value)| attribute(kind, value)).concat();
     let added = whole(68, head(24, 0x505), &[vec![2, 0, 0, 0, 254, 3, 0, 1], number(4).to_vec(), parts]);
     assert_eq!(Request::add_route(&route).encode(5), added);
     let direct = Request::remove_route(&Route { gateway: None, onlink: false, ..route }).encode(5);
     assert_eq!((direct.len(), &direct[20..28]), (60, &[254, 3, 253, 1, 0, 0, 0, 0][..]));
+}
+
+#[test]
+fn requests_of_ipv6() {
+    let ours: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let added = Request::add_address(&Address { address: ours.into(), prefix: 64, peer: None, valid: None, ..OURS });
+    assert_eq!(added.payload[..8], [&[10, 64, 0, 0][..], &7_u32.to_ne_bytes()].concat());
+    assert_eq!((added.payload.len(), find(&added.payload[8..], libc::IFA_LOCAL)), (48, Some(&ours.octets()[..])));
+    let route = Route {
+        index: 7,
+        destination: Ipv6Addr::UNSPECIFIED.into(),
+        prefix: 0,
+        gateway: Some(ours.into()),
+        onlink: false,
+        source: None,
+        metric: 2048,
+    };
+    let added = Request::add_route(&route);
+    assert_eq!(added.payload[..12], [10, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
+    assert_eq!(find(&added.payload[12..], libc::RTA_GATEWAY), Some(&ours.octets()[..]));
+    assert_eq!(find(&added.payload[12..], libc::RTA_PREFSRC), None);
 }
 
 #[test]
