@@ -5,7 +5,8 @@
 
 use std::{
     env, fs,
-    io::Write,
+    io::{ErrorKind, Write},
+    net::{IpAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -39,7 +40,7 @@ pub fn in_namespace(test: &str, body: impl AsyncFnOnce(Lab)) {
         std::io::stderr().write_all(line.as_bytes()).unwrap();
         return;
     }
-    let name = format!("vestibule-{}-{test}", std::process::id());
+    let name = format!("vestibule-{}-{}", std::process::id(), test.replace("::", "-"));
     let namespaces = Namespaces::new(&name);
     let again = Command::new("ip")
         .args(["netns", "exec", &namespaces.0[0]])
@@ -249,6 +250,13 @@ pub async fn until(mut so: impl AsyncFnMut() -> bool) {
         }
     };
     timeout(DEADLINE, looking).await.expect("it never came to be");
+}
+
+/// Whether packets go there and back: nobody listens, and the other end says so.
+pub fn reaches(address: &str) -> bool {
+    let to = (address.parse::<IpAddr>().unwrap(), 9).into();
+    let connected = TcpStream::connect_timeout(&to, Duration::from_secs(10));
+    connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Everything that must be as it was.

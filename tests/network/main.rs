@@ -1,0 +1,11 @@
+//! The network in namespaces, against real servers. See `lab.rs` for how.
+
+mod dhcp;
+mod faults;
+mod fixed;
+mod lab;
+mod links;
+mod others;
+
+/// Of the DHCP server.
+const OPTIONS: [&str; 2] = ["--dhcp-option=option:router,192.0.2.1", "--dhcp-option=option:dns-server,192.0.2.53"];
