@@ -222,4 +222,14 @@ impl Interface {
             nameservers: Vec::new(),
         }
     }
+
+    /// Neither IPv4 nor IPv6 is wanted: it gets no address, also where every other one does.
+    pub fn is_left_alone(&self) -> bool {
+        (self.ipv4, self.ipv6) == (Ipv4::Off, Ipv6::Off)
+    }
+
+    /// Has an address that doesn't have to be asked for.
+    pub fn is_static(&self) -> bool {
+        matches!(self.ipv4, Ipv4::Static(_)) || matches!(self.ipv6, Ipv6::Static(_))
+    }
 }
