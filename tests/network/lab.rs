@@ -54,6 +54,19 @@ pub fn in_namespace(test: &str, body: impl AsyncFnOnce(Lab)) {
     assert!(out.contains("1 passed"), "“{test}” is not the name of the test:\n{out}");
 }
 
+/// The same, where the kernel can make an interface of this type (`ip link add` on a veth `a`). Others see a line that
+/// says so: kernels for virtual machines may have neither bonds nor VLANs.
+pub fn in_namespace_with(link: &str, test: &str, body: impl AsyncFnOnce(Lab)) {
+    let line = format!("ip link add a type veth peer name b && ip link add name probe {link}");
+    let probe = Command::new("unshare").args(["-n", "sh", "-ec", &line]).stderr(Stdio::null()).status();
+    if nix::unistd::geteuid().is_root() && !probe.expect("unshare, from util-linux").success() {
+        let line = format!("SKIPPED {test}: this kernel does not know “ip link add {link}”\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        return;
+    }
+    in_namespace(test, body);
+}
+
 /// Makes them, and takes them away when dropped.
 struct Namespaces([String; 2]);
 
@@ -137,6 +150,22 @@ impl Lab {
             .args(options)
             .stdin(Stdio::null())
             .stderr(fs::File::create(self.root.join("served")).unwrap())
+            .spawn()
+            .expect("dnsmasq, from Debian's dnsmasq-base");
+        self.processes.push(dnsmasq);
+    }
+
+    /// A router that advertises 2001:db8::/64 on `srv0`, and answers whoever asks for it; dnsmasq's own pause between
+    /// unasked advertisements is minutes.
+    pub fn advertise(&mut self, range: &str) {
+        self.in_server("ip address replace 2001:db8::1/64 dev srv0 nodad");
+        let dnsmasq = Command::new("ip")
+            .args(["netns", "exec", &self.server, "dnsmasq", "--no-daemon", "--port=0", "--conf-file=/dev/null"])
+            .args(["--user=root", "--pid-file=", "--enable-ra", "--interface=srv0", "--bind-interfaces"])
+            .arg(format!("--dhcp-leasefile={}", self.root.join("leases6").display()))
+            .arg(format!("--dhcp-range={range}"))
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(self.root.join("advertised")).unwrap())
             .spawn()
             .expect("dnsmasq, from Debian's dnsmasq-base");
         self.processes.push(dnsmasq);

@@ -3,8 +3,10 @@
 mod dhcp;
 mod faults;
 mod fixed;
+mod ipv6;
 mod lab;
 mod links;
+mod made;
 mod others;
 
 /// Of the DHCP server.

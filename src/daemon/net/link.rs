@@ -8,13 +8,13 @@ use super::{
     step::{Address, AddressSeen, Check, LinkSeen, Route, Sort},
 };
 use crate::{
-    config::network::{Interface, Ipv4, NetworkConfig, Which},
+    config::network::{Interface, Ipv4, Ipv6, NetworkConfig, Which},
     control::message,
 };
 
 /// Metric of our routes: above those that somebody else may have (0, and 1024 of systemd-networkd is the usual); the
 /// index is added so that two interfaces can have a default route each.
-const METRIC: u32 = 2048;
+pub const METRIC: u32 = 2048;
 
 pub struct Link {
     pub seen: LinkSeen,
@@ -28,6 +28,12 @@ pub struct Link {
     pub dhcp: Option<Client>,
     /// What we have added.
     pub ours: Vec<Ours>,
+    /// Routes of `rd.route=` that we have added.
+    pub routes: Vec<Route>,
+    /// We have asked for the name of `ifname=`.
+    pub renamed: bool,
+    /// We have made it part of another interface.
+    pub joined: bool,
     /// Addresses that we have removed and the kernel has not confirmed: their going is no news.
     pub leaving: Vec<IpAddr>,
     /// Somebody else has added an address too.
@@ -45,12 +51,15 @@ pub struct Ours {
     pub address: Address,
     pub routes: Vec<Route>,
     pub nameservers: Vec<IpAddr>,
+    pub search: Vec<String>,
 }
 
 /// Where an address comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     Static,
+    /// Of IPv6.
+    Static6,
     Dhcp,
 }
 
@@ -64,6 +73,8 @@ pub enum Phase {
     System(&'static str),
     /// Ours and set up, or being set up.
     Held,
+    /// Ours, for this bond or bridge.
+    Part(String),
 }
 
 impl Link {
@@ -76,6 +87,9 @@ impl Link {
             interface: None,
             dhcp: None,
             ours: Vec::new(),
+            routes: Vec::new(),
+            renamed: false,
+            joined: false,
             leaving: Vec::new(),
             shared: false,
             theirs: false,
@@ -110,6 +124,12 @@ impl Link {
         }
     }
 
+    /// It is ours and has an address that can be used beyond the link, whether we or the kernel added it.
+    pub fn has_address(&self, addresses: &[AddressSeen]) -> bool {
+        let advertised = |it: &AddressSeen| it.index == self.seen.index && it.advertised && it.check == Check::Passed;
+        !self.ours.is_empty() || self.is_held() && addresses.iter().any(advertised)
+    }
+
     /// Took the one place that an argument for the first interface has.
     pub fn holds(&self, interface: &Interface) -> bool {
         !self.ours.is_empty() && self.interface.as_ref() == Some(interface)
@@ -119,6 +139,7 @@ impl Link {
     /// advertisements are nobody's.
     pub fn is_foreign(&self, address: &AddressSeen) -> bool {
         let ours = self.ours.iter().any(|ours| address.address == ours.address.address);
+        let ours = ours || self.leaving.contains(&address.address);
         address.global && !ours && (address.address.is_ipv4() || address.permanent)
     }
 
@@ -136,7 +157,8 @@ impl Link {
     /// For `status`.
     pub fn show(&self, addresses: &[AddressSeen], config: &NetworkConfig) -> message::Link {
         let here = || addresses.iter().filter(|it| it.index == self.seen.index && it.global);
-        let usable = here().filter(|it| it.check == Check::Passed);
+        let usable = || here().filter(|it| it.check == Check::Passed);
+        let advertised = usable().any(|it| it.advertised);
         let default = self.ours.iter().flat_map(|ours| &ours.routes).find(|route| route.prefix == 0);
         let mut nameservers = self.interface.iter().flat_map(|it| &it.nameservers).collect::<Vec<_>>();
         nameservers.extend(self.ours.iter().flat_map(|ours| &ours.nameservers));
@@ -148,41 +170,47 @@ impl Link {
             name: self.seen.name.clone(),
             mac: self.seen.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
             carrier: self.seen.carrier,
-            addresses: usable.map(|it| format!("{}/{}", it.address, it.prefix)).collect(),
+            addresses: usable().map(|it| format!("{}/{}", it.address, it.prefix)).collect(),
             gateway: default.and_then(|route| route.gateway).map(|gateway| gateway.to_string()),
             nameservers: nameservers.iter().map(ToString::to_string).collect(),
-            configured_by: self.configured_by().map(str::to_owned),
-            note: self.trouble.clone().or_else(checked).or_else(|| self.note().map(str::to_owned)),
+            configured_by: self.configured_by(advertised).map(str::to_owned),
+            note: self.trouble.clone().or_else(checked).or_else(|| self.note(advertised)),
         }
     }
 
-    fn configured_by(&self) -> Option<&'static str> {
+    fn configured_by(&self, advertised: bool) -> Option<&'static str> {
         match &self.phase {
             Phase::System(_) => Some("system"),
             _ if self.has(By::Dhcp) => Some("dhcp"),
-            _ if self.has(By::Static) => Some("static"),
+            _ if self.has(By::Static) || self.has(By::Static6) => Some("static"),
+            _ if self.is_held() && advertised => Some("ra"),
             _ => None,
         }
     }
 
-    fn note(&self) -> Option<&str> {
-        match &self.phase {
-            Phase::Idle => Some("not configured: no ip= argument is about it"),
-            Phase::Undecided { waiting, .. } => Some(waiting),
-            Phase::System(whose) => Some(whose),
-            Phase::Held if !self.seen.up && self.ours.is_empty() => Some("being set up"),
-            Phase::Held if !self.seen.carrier => Some("no carrier: waiting for a cable"),
-            Phase::Held if self.dhcp.as_ref().is_some_and(|client| client.lease().is_none()) => {
-                Some("waiting for a DHCP server")
+    fn note(&self, advertised: bool) -> Option<String> {
+        let (which, ipv4, ipv6) = match &self.interface {
+            Some(it) => (Some(&it.which), it.ipv4, it.ipv6),
+            None => (None, Ipv4::Off, Ipv6::Off),
+        };
+        let asks = self.dhcp.as_ref().is_some_and(|client| client.lease().is_none());
+        let note = match &self.phase {
+            Phase::Idle => "not configured: no ip= argument is about it",
+            Phase::Undecided { waiting, .. } => waiting,
+            Phase::System(whose) => whose,
+            Phase::Part(of) => return Some(format!("part of {of}")),
+            Phase::Held if !self.seen.up && self.ours.is_empty() => "being set up",
+            Phase::Held if !self.seen.carrier => "no carrier: waiting for a cable",
+            Phase::Held if asks => "waiting for a DHCP server",
+            Phase::Held if which == Some(&Which::First) && self.ours.is_empty() => {
+                "not used: another interface was first"
             }
-            Phase::Held if self.ours.is_empty() => match &self.interface {
-                Some(Interface { which: Which::First, ipv4: Ipv4::Static(_), .. }) => {
-                    Some("not used: another interface was first")
-                }
-                _ => None,
-            },
-            Phase::Held => None,
-        }
+            Phase::Held if !advertised && ipv4 == Ipv4::Off && matches!(ipv6, Ipv6::Auto | Ipv6::Either) => {
+                "waiting for a router advertisement"
+            }
+            Phase::Held => return None,
+        };
+        Some(note.to_owned())
     }
 }
 
@@ -198,7 +226,7 @@ fn check_note(it: &AddressSeen) -> String {
 pub type Way = (IpAddr, u8, Option<IpAddr>);
 
 /// The routes that an address comes with.
-pub fn routes(address: &Address, ways: &[Way]) -> Vec<Route> {
+pub fn routes(address: &Address, ways: &[Way], metric: u32) -> Vec<Route> {
     let route = |&(destination, prefix, gateway): &Way| Route {
         index: address.index,
         destination,
@@ -209,7 +237,7 @@ pub fn routes(address: &Address, ways: &[Way]) -> Vec<Route> {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         },
-        metric: METRIC.saturating_add(address.index),
+        metric,
     };
     let mut routes: Vec<Route> = ways.iter().map(route).collect();
     // Those without a gateway first: RFC 3442 lets the others depend on them.
@@ -219,15 +247,19 @@ pub fn routes(address: &Address, ways: &[Way]) -> Vec<Route> {
 
 /// Whether an address makes a gateway known to the kernel as one on the link.
 pub fn is_on_link(address: &Address, gateway: IpAddr) -> bool {
-    let prefix = u32::from(address.prefix);
-    match (address.address, gateway) {
-        _ if address.peer == Some(gateway) => true,
-        (IpAddr::V4(ours), IpAddr::V4(gateway)) => {
-            (ours.to_bits() ^ gateway.to_bits()) & u32::MAX.checked_shl(32 - prefix).unwrap_or(0) == 0
+    address.peer == Some(gateway) || is_within(gateway, address.address, address.prefix)
+}
+
+/// Whether an address is in a network. Every link-local one of IPv6 is in that of the link.
+pub fn is_within(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
+    let prefix = u32::from(prefix);
+    match (address, network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => {
+            (address.to_bits() ^ network.to_bits()) & u32::MAX.checked_shl(32 - prefix).unwrap_or(0) == 0
         }
-        (IpAddr::V6(ours), IpAddr::V6(gateway)) => {
+        (IpAddr::V6(address), IpAddr::V6(network)) => {
             let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
-            gateway.is_unicast_link_local() || (ours.to_bits() ^ gateway.to_bits()) & mask == 0
+            address.is_unicast_link_local() || (address.to_bits() ^ network.to_bits()) & mask == 0
         }
         _ => false,
     }

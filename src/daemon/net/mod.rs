@@ -3,6 +3,7 @@
 //! Events from the kernel and from DHCP servers go into [`plan`], which is pure and answers with steps; [`edge`] does
 //! them and keeps the [`ledger`]. One task turns this wheel; nothing waits for it.
 
+mod changes;
 mod dhcp;
 mod edge;
 mod facts;
@@ -16,6 +17,7 @@ mod plan;
 mod port;
 mod rtmessage;
 mod step;
+mod sysctl;
 mod udp;
 
 use std::{
@@ -32,7 +34,7 @@ use tokio::{
 };
 
 use self::{
-    edge::Edge,
+    edge::{Edge, Subject},
     journal::Journal,
     netlink::{Change, Netlink},
     plan::Plan,
@@ -70,7 +72,7 @@ pub fn start(config: NetworkConfig, root: Root) -> Net {
 /// Takes away what a daemon of this boot that was killed has added, for when no other one comes after it. Logs what
 /// fails; ten seconds at most.
 pub async fn take_back(root: &Root) {
-    match timeout(UNDO, edge::open(&Journal::new(root))).await {
+    match timeout(UNDO, edge::open(root)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             log::error!("network: no access to the kernel's network ({error}); nothing can be taken back")
@@ -101,7 +103,7 @@ impl Net {
 }
 
 async fn run(config: NetworkConfig, root: Root, shown: watch::Sender<Arc<[Link]>>, stop: oneshot::Receiver<()>) {
-    let netlink = match edge::open(&Journal::new(&root)).await {
+    let netlink = match edge::open(&root).await {
         Ok(netlink) => netlink,
         Err(error) => {
             log::error!("network: no access to the kernel's network ({error}); everything else goes on");
@@ -210,7 +212,7 @@ impl Room {
             Change::LinkGone(index) => Event::LinkGone(index),
             Change::Address(address) => Event::Address(address),
             Change::AddressGone(address) => Event::AddressGone(address),
-            Change::Overrun => return,
+            Change::Route(_) | Change::Overrun => return,
         };
         self.handle(event).await;
     }
@@ -242,11 +244,15 @@ impl Room {
                 let name = |index| self.plan.name(index).to_owned();
                 match self.edge.perform(step, name).await {
                     Ok(()) => {}
-                    Err((Some(index), error)) => {
+                    Err((Subject::Link(index), error)) => {
                         let failed = Event::Failed { index, why: format!("{error:#}") };
                         more.extend(self.plan.handle(self.began.elapsed(), failed));
                     }
-                    Err((None, error)) => log::error!("network: {error:#}"),
+                    Err((Subject::Name(name), error)) => {
+                        let failed = Event::NotMade { name, why: format!("{error:#}") };
+                        more.extend(self.plan.handle(self.began.elapsed(), failed));
+                    }
+                    Err((Subject::Nothing, error)) => log::error!("network: {error:#}"),
                 }
             }
             steps = more;

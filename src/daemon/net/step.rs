@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use super::{dhcp::message::Message, owner::Facts};
+use crate::config::network::{BondOptions, Mac};
 
 /// An interface as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +13,12 @@ pub struct LinkSeen {
     /// Stays the same when udev renames the interface.
     pub index: u32,
     pub name: String,
-    pub mac: Option<[u8; 6]>,
+    pub mac: Option<Mac>,
+    /// The one that it has by itself, where the kernel knows it; else the one that it has.
+    pub own_mac: Option<Mac>,
     pub sort: Sort,
+    /// The bond, bridge or the like that it is part of.
+    pub master: Option<u32>,
     pub up: bool,
     pub carrier: bool,
     /// In bytes.
@@ -42,6 +47,9 @@ pub struct AddressSeen {
     pub global: bool,
     /// Without an end; an IPv6 address from a router advertisement has one.
     pub permanent: bool,
+    /// Made by the kernel from a router advertisement. Before Linux 5.18 it does not say so, and this is one that has
+    /// an end.
+    pub advertised: bool,
     pub check: Check,
 }
 
@@ -86,6 +94,11 @@ pub enum Event {
         index: u32,
         why: String,
     },
+    /// An interface could not be made; why, for a person. It has not been logged.
+    NotMade {
+        name: String,
+        why: String,
+    },
     /// [`super::plan::Plan::deadline`] has come.
     Tick,
 }
@@ -117,13 +130,63 @@ pub struct Route {
     pub metric: u32,
 }
 
+/// What the kernel does with IPv6 on an interface by itself (Documentation/networking/ip-sysctl.rst).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Setting {
+    AcceptRa,
+    Autoconf,
+    UseTempaddr,
+    AddrGenMode,
+    DisableIpv6,
+}
+
+/// An interface to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewLink {
+    Vlan { parent: u32, id: u16 },
+    Bond { options: BondOptions, mtu: Option<u32> },
+    Bridge,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     SetUp(u32),
+    /// To be set up again when all is undone.
+    SetDown(u32),
     SetMtu {
         index: u32,
         mtu: u32,
         before: u32,
+    },
+    SetMac {
+        index: u32,
+        mac: Mac,
+        before: Mac,
+    },
+    /// For good: the real system finds the interface by this name.
+    Rename {
+        index: u32,
+        name: String,
+    },
+    /// Sees to it that the kernel does this, or does not, with IPv6.
+    Set {
+        index: u32,
+        setting: Setting,
+        on: bool,
+    },
+    Make {
+        name: String,
+        link: NewLink,
+    },
+    /// Makes it part of a bond or bridge.
+    Join {
+        index: u32,
+        master: u32,
+    },
+    /// Of a bond's slaves this one is to be used when it can be.
+    Prefer {
+        bond: u32,
+        slave: u32,
     },
     AddAddress(Address),
     RemoveAddress(Address),
@@ -142,8 +205,11 @@ pub enum Step {
         to: Ipv4Addr,
         message: Message,
     },
-    /// All that are known now, for the resolver.
-    Nameservers(Vec<IpAddr>),
+    /// All that is known now, for the resolver.
+    Resolver {
+        nameservers: Vec<IpAddr>,
+        search: Vec<String>,
+    },
     /// Somebody else has the interface now: it stays up when we go.
     LeaveUp(u32),
     /// Somebody else has the interface and the address on it now: they stay as they are when we go.

@@ -1,64 +1,102 @@
 //! What addresses an interface gets, and what comes with them. Pure.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use super::{
     super::{
         link::{self, By, Ours, Phase, Way},
-        step::{Address, AddressSeen, Check, Step},
+        step::{Address, AddressSeen, Check, Setting, Step},
     },
     Plan,
 };
-use crate::config::network::{Interface, Ipv4, StaticAddress, Which};
+use crate::config::network::{Interface, Ipv4, Ipv6, Which};
+
+/// Name servers and search domains that come with an address.
+pub type Names = (Vec<IpAddr>, Vec<String>);
 
 impl Plan {
     /// Everything that an argument wants of an interface that is ours and has not been done yet.
     pub(super) fn bring_up(&mut self, now: Duration, index: u32, interface: &Interface) {
         let Some(link) = self.links.get_mut(&index) else { return };
-        if link.is_held() && !link.seen.up {
+        if link.theirs || link.is_held() && !link.seen.up {
             return; // somebody has set it down; what we add now would not last
         }
         if !link.is_held() {
             link.interface = Some(interface.clone());
             link.phase = Phase::Held;
-            if let Some(mtu) = interface.mtu.filter(|mtu| *mtu != link.seen.mtu) {
-                self.steps.push(Step::SetMtu { index, mtu, before: link.seen.mtu });
+            let seen = link.seen.clone();
+            self.prepare_ipv6(index, interface.ipv6);
+            if let Some(mtu) = interface.mtu.filter(|mtu| *mtu != seen.mtu) {
+                self.steps.push(Step::SetMtu { index, mtu, before: seen.mtu });
             }
-            if !link.seen.up {
+            if let (Some(mac), Some(before)) = (interface.mac.filter(|mac| Some(*mac) != seen.mac), seen.mac) {
+                self.steps.push(Step::SetMac { index, mac, before });
+            }
+            if !seen.up {
                 self.steps.push(Step::SetUp(index));
             }
         }
+        // A named static interface needs no carrier: its address is right with or without a cable.
+        let carrier = self.links.get(&index).is_some_and(|link| link.seen.carrier);
+        let ready = carrier || interface.which != Which::First;
         match &interface.ipv4 {
-            // A named static interface needs no carrier: its address is right with or without a cable.
-            Ipv4::Static(address) if link.seen.carrier || interface.which != Which::First => {
-                self.configure_static(index, *address);
+            Ipv4::Static(it) if ready => {
+                let peer = it.peer.map(IpAddr::V4);
+                let address = Address { index, address: it.address.into(), prefix: it.prefix, peer, valid: None };
+                self.configure_static(By::Static, address, it.gateway.map(IpAddr::V4));
             }
-            Ipv4::Static(_) => {}
-            Ipv4::Off => {}
+            Ipv4::Static(_) | Ipv4::Off => {}
             Ipv4::Dhcp => self.ask(now, index),
         }
+        match &interface.ipv6 {
+            Ipv6::Static(it) if ready => {
+                let peer = it.peer.map(IpAddr::V6);
+                let address = Address { index, address: it.address.into(), prefix: it.prefix, peer, valid: None };
+                self.configure_static(By::Static6, address, it.gateway.map(IpAddr::V6));
+            }
+            _ => {}
+        }
+        self.static_routes(index);
     }
 
-    fn configure_static(&mut self, index: u32, it: StaticAddress) {
-        if self.links.get(&index).is_none_or(|link| link.has(By::Static) || link.theirs) {
+    /// Before an interface is set up: what the kernel shall do with IPv6 by itself. Addresses that change by
+    /// themselves (RFC 8981) are of no use to somebody who wants to find the machine.
+    fn prepare_ipv6(&mut self, index: u32, ipv6: Ipv6) {
+        use Setting::{AcceptRa, AddrGenMode, Autoconf, DisableIpv6, UseTempaddr};
+        let settings: &[(Setting, bool)] = match ipv6 {
+            Ipv6::Off => &[],
+            Ipv6::Kernel => &[(UseTempaddr, false)],
+            Ipv6::LinkLocal => &[(AcceptRa, false), (AddrGenMode, true), (DisableIpv6, false)],
+            Ipv6::Static(_) => &[(UseTempaddr, false), (AddrGenMode, true), (DisableIpv6, false)],
+            Ipv6::Dhcp => &[(UseTempaddr, false), (AddrGenMode, true), (AcceptRa, true), (DisableIpv6, false)],
+            Ipv6::Auto | Ipv6::Either => {
+                &[(UseTempaddr, false), (AddrGenMode, true), (Autoconf, true), (AcceptRa, true), (DisableIpv6, false)]
+            }
+        };
+        self.steps.extend(settings.iter().map(|&(setting, on)| Step::Set { index, setting, on }));
+    }
+
+    fn configure_static(&mut self, by: By, address: Address, gateway: Option<IpAddr>) {
+        let Address { index, address: own, prefix, .. } = address;
+        if self.links.get(&index).is_none_or(|link| link.has(by)) {
             return;
         }
-        let (own, peer) = (it.address.into(), it.peer.map(IpAddr::V4));
-        let address = Address { index, address: own, prefix: it.prefix, peer, valid: None };
-        let default = it.gateway.map(|gateway| (Ipv4Addr::UNSPECIFIED.into(), 0, Some(gateway.into())));
-        let gateway = it.gateway.map(|gateway| format!(", gateway {gateway}")).unwrap_or_default();
-        self.configure(By::Static, address, default.as_slice(), Vec::new());
-        self.say(index, format!("{}/{} by ip={gateway}", it.address, it.prefix));
+        let all = if own.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let default = gateway.map(|gateway| (all, 0, Some(gateway)));
+        self.configure(by, address, default.as_slice(), Names::default());
+        let gateway = gateway.map(|gateway| format!(", gateway {gateway}")).unwrap_or_default();
+        self.say(index, format!("{own}/{prefix} by ip={gateway}"));
     }
 
     /// Adds an address with its routes, or changes what is there to it.
-    pub(super) fn configure(&mut self, by: By, address: Address, ways: &[Way], nameservers: Vec<IpAddr>) {
-        let routes = link::routes(&address, ways);
+    pub(super) fn configure(&mut self, by: By, address: Address, ways: &[Way], names: Names) {
+        let routes = link::routes(&address, ways, self.metric(address.index));
         let Some(link) = self.links.get_mut(&address.index) else { return };
-        let ours = Ours { by, address, routes: routes.clone(), nameservers };
+        let (nameservers, search) = names;
+        let ours = Ours { by, address, routes: routes.clone(), nameservers, search };
         let before = match link.ours.iter_mut().find(|it| (it.by, it.address.address) == (by, address.address)) {
             Some(it) => std::mem::replace(it, ours).routes,
             None => {
@@ -103,31 +141,12 @@ impl Plan {
     pub(super) fn begin_anew(&mut self, gone: &AddressSeen) {
         let index = gone.index;
         let Some(link) = self.links.get_mut(&index) else { return };
+        link.routes.clear(); // the kernel has removed those that depend on it, and takes the others again
         if gone.address.is_ipv4() && link.dhcp.take().is_some() {
             self.steps.push(Step::Silence(index));
         }
         if link.seen.up {
             self.say(index, format!("{} was removed by somebody else", gone.address));
-        }
-    }
-
-    /// Tells the name servers when they have changed: those of `nameserver=`, of `ip=`, of DHCP, each once.
-    pub(super) fn nameservers(&mut self) {
-        let mut all = self.config.nameservers.clone();
-        let held = self.links.values().filter(|link| !link.ours.is_empty());
-        all.extend(held.clone().filter_map(|link| link.interface.as_ref()).flat_map(|it| it.nameservers.clone()));
-        all.extend(held.clone().flat_map(|link| &link.ours).flat_map(|it| it.nameservers.clone()));
-        let mut once = Vec::new();
-        all.retain(|server| {
-            !once.contains(server) && {
-                once.push(*server);
-                true
-            }
-        });
-        // Without an address of ours, names are none of our business.
-        if held.count() > 0 && self.nameservers != all {
-            self.nameservers = all.clone();
-            self.steps.push(Step::Nameservers(all));
         }
     }
 }

@@ -73,7 +73,9 @@ impl Plan {
             (destination.into(), prefix, (!gateway.is_unspecified()).then_some(gateway.into()))
         };
         let ways: Vec<Way> = lease.routes.iter().map(way).collect();
-        self.configure(By::Dhcp, address, &ways, lease.nameservers.iter().copied().map(IpAddr::V4).collect());
+        let nameservers = lease.nameservers.iter().copied().map(IpAddr::V4);
+        let nameservers = nameservers.filter(|_| self.config.peer_dns).collect();
+        self.configure(By::Dhcp, address, &ways, (nameservers, Vec::new()));
         if known {
             return; // renewed: nothing that a person has to read
         }

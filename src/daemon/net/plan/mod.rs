@@ -1,22 +1,24 @@
 //! From the configuration and what is seen to the next steps. Pure: time is an argument, steps are done elsewhere.
 //!
-//! Here it is decided whose an interface is, and which argument is about it; in [`address`], what addresses it gets; in
-//! [`dhcp`], what is done with leases. Nothing waits for one interface before it goes on with another.
+//! Here it is decided whose an interface is; in [`roles`], which argument is about it; in [`address`], what addresses it
+//! gets; in [`dhcp`], what is done with leases; in [`made`], when VLANs, bonds and bridges are made; in [`routes`], what
+//! `rd.route=` adds and what the resolver is told. Nothing waits for one interface before it goes on with another.
 
 mod address;
 mod dhcp;
+mod made;
+mod roles;
+mod routes;
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
+use self::{address::Names, made::Making, roles::Role};
 use super::{
     link::{By, Link, Phase},
     owner::{Facts, Owner, owner},
     step::{AddressSeen, Event, LinkSeen, Sort, Step},
 };
-use crate::{
-    config::network::{Interface, NetworkConfig, Which},
-    control::message,
-};
+use crate::{config::network::NetworkConfig, control::message};
 
 /// How often an interface whose owner is not known is looked at again. The files that tell have no common event.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -29,15 +31,18 @@ pub struct Plan {
     hostname: Option<String>,
     links: BTreeMap<u32, Link>,
     addresses: Vec<AddressSeen>,
-    nameservers: Vec<IpAddr>,
+    making: Vec<Making>,
+    /// What the resolver was told last.
+    resolver: Names,
     steps: Vec<Step>,
 }
 
 impl Plan {
     /// `hostname` is told to DHCP servers where the configuration has no other.
     pub fn new(config: NetworkConfig, hostname: Option<String>, seed: u64) -> Self {
-        let nameservers = Vec::new();
-        Self { config, seed, hostname, links: BTreeMap::new(), addresses: Vec::new(), nameservers, steps: Vec::new() }
+        let making = config.made.iter().cloned().map(Making::new).collect();
+        let (links, addresses, steps) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { config, seed, hostname, links, addresses, making, resolver: Names::default(), steps }
     }
 
     /// When a [`Event::Tick`] is wanted, at the latest.
@@ -55,10 +60,11 @@ impl Plan {
         self.links.get(&index).map_or("?", |link| &link.seen.name)
     }
 
-    /// The state for `status`, by index.
+    /// The state for `status`, by index, with what is still to be made at the end.
     pub fn links(&self) -> Vec<message::Link> {
-        let fit = self.links.values().filter(|link| link.seen.sort != Sort::Unfit);
-        fit.map(|link| link.show(&self.addresses, &self.config)).collect()
+        let shown = |link: &&Link| link.seen.sort != Sort::Unfit || matches!(link.phase, Phase::Part(_));
+        let there = self.links.values().filter(shown).map(|link| link.show(&self.addresses, &self.config));
+        there.chain(self.making.iter().filter_map(Making::show)).collect()
     }
 
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Step> {
@@ -90,6 +96,7 @@ impl Plan {
             Event::AddressGone(seen) => self.address_gone(now, seen),
             Event::Message { index, message } => {
                 self.dhcp(index, |client| client.message(now, &message));
+                self.each(|plan, other| plan.look(now, other)); // one that is not needed any more is let go
             }
             Event::Failed { index, why } => {
                 // Said once; a message that can't be sent fails again with each try.
@@ -97,13 +104,16 @@ impl Plan {
                     self.set(index, |link| link.trouble = Some(why.clone()));
                     self.say(index, why);
                 }
+                self.look(now, index);
             }
+            Event::NotMade { name, why } => self.not_made(&name, why),
             Event::Tick => self.each(|plan, index| {
                 plan.look(now, index);
                 plan.dhcp(index, |client| client.timer(now));
             }),
         }
-        self.nameservers();
+        self.make(now);
+        self.resolver();
         std::mem::take(&mut self.steps)
     }
 
@@ -147,7 +157,8 @@ impl Plan {
         let carrier_back = link.seen.carrier && !before.carrier;
         if came_up {
             // Setting an interface down, as for renaming it, drops its routes.
-            self.steps.extend(link.ours.iter().flat_map(|ours| &ours.routes).copied().map(Step::AddRoute));
+            let routes = link.ours.iter().flat_map(|ours| &ours.routes).chain(&link.routes);
+            self.steps.extend(routes.copied().map(Step::AddRoute));
         }
         if before.mac != link.seen.mac && !link.has(By::Dhcp) {
             link.dhcp = None; // answers to the old address would not reach us: begin anew
@@ -161,13 +172,7 @@ impl Plan {
     /// Decides what to do with an interface, after anything about it has changed.
     fn look(&mut self, now: Duration, index: u32) {
         let Some(link) = self.links.get(&index) else { return };
-        let Some(interface) = self.wanted(link) else {
-            // It was renamed, is part of a bond now, or another took its place: nobody waits for a decision.
-            if matches!(link.phase, Phase::Undecided { .. }) {
-                self.set(index, |link| link.phase = Phase::Idle);
-            }
-            return;
-        };
+        let Some(role) = self.role(link) else { return self.release(index) };
         let foreign = self.addresses.iter().any(|it| it.index == index && link.is_foreign(it));
         if !link.ours.is_empty() {
             // Sessions may depend on our addresses. They stay as long as we do; the interface stays up after us.
@@ -178,36 +183,38 @@ impl Plan {
                 self.set(index, |link| link.shared = true);
                 self.steps.push(Step::LeaveUp(index));
             }
-            return self.bring_up(now, index, &interface);
+            return self.play(now, index, role);
         }
         match owner(&link.facts, foreign, now.saturating_sub(link.since)) {
             Owner::System(whose) => self.leave(index, whose),
             Owner::Undecided(waiting) => {
-                if !link.is_held() {
+                if matches!(link.phase, Phase::Idle | Phase::Undecided { .. } | Phase::System(_)) {
                     let phase = Phase::Undecided { waiting, next: now + LOOK_AGAIN };
                     self.set(index, |link| link.phase = phase);
                 }
             }
-            Owner::Ours => self.bring_up(now, index, &interface),
+            Owner::Ours => self.play(now, index, role),
         }
     }
 
-    /// The argument that is about this interface: one that names it, or else one that is about any.
-    fn wanted(&self, link: &Link) -> Option<Interface> {
-        if link.seen.sort == Sort::Unfit {
-            return None;
+    /// Does what there is to do with an interface that is ours.
+    fn play(&mut self, now: Duration, index: u32, role: Role) {
+        match role {
+            _ if self.rename(index) => {}
+            Role::Use(interface) => self.bring_up(now, index, &interface),
+            Role::Part(of) => self.take_part(index, of),
         }
-        let named = |it: &&Interface| it.which == Which::Named(link.seen.name.clone());
-        // What we hold we keep, whatever it is called now.
-        let held = link.interface.as_ref().filter(|_| link.is_held());
-        let any = |it: &&Interface| !matches!(it.which, Which::Named(_)) && link.is_ordinary();
-        let free = |it: &&Interface| {
-            let taken = |other: &Link| other.seen.index != link.seen.index && other.holds(it);
-            it.which != Which::First || !self.links.values().any(taken)
-        };
-        let interfaces = &self.config.interfaces;
-        let wanted = held.or_else(|| interfaces.iter().find(named)).or_else(|| interfaces.iter().find(any));
-        wanted.filter(free).cloned()
+    }
+
+    /// It was renamed, is part of a bond now, or another took its place: nobody waits for a decision or for a lease.
+    fn release(&mut self, index: u32) {
+        let Some(link) = self.links.get_mut(&index) else { return };
+        if matches!(link.phase, Phase::Undecided { .. }) {
+            link.phase = Phase::Idle;
+        }
+        if link.dhcp.take_if(|client| client.lease().is_none()).is_some() {
+            self.steps.push(Step::Silence(index));
+        }
     }
 
     fn leave(&mut self, index: u32, whose: &'static str) {

@@ -39,6 +39,8 @@ fn link() -> impl Strategy<Value = LinkSeen> {
         index,
         name: name.into(),
         mac: Some([2, 0, 0, 0, 0, index as u8]),
+        own_mac: Some([2, 0, 0, 0, 0, index as u8]),
+        master: None,
         sort,
         up,
         carrier: up && carrier,
@@ -67,6 +69,7 @@ fn address() -> impl Strategy<Value = AddressSeen> {
         prefix: 24,
         global: true,
         permanent: true,
+        advertised: false,
         check: Check::Passed,
     })
 }

@@ -2,7 +2,7 @@ use super::{
     super::{
         dhcp::message::{self as dhcp, Message},
         owner::{Networkd, SYSTEM_GRACE, UDEV_GRACE},
-        step::{Check, Route},
+        step::{Check, Route, Setting},
     },
     *,
 };
@@ -29,13 +29,21 @@ impl Story {
 
     fn event(&mut self, event: Event) -> Vec<String> {
         let steps = self.plan.handle(self.now, event);
-        steps.into_iter().map(|step| self.show(step)).collect()
+        steps.into_iter().map(|step| self.show(step)).filter(|text| !text.is_empty()).collect()
     }
 
     fn show(&mut self, step: Step) -> String {
         match step {
             Step::SetUp(index) => format!("up {index}"),
             Step::SetMtu { index, mtu, before } => format!("mtu {index} {before}→{mtu}"),
+            Step::SetDown(index) => format!("down {index}"),
+            Step::SetMac { index, mac, .. } => format!("mac {index} {:02x}", mac[5]),
+            Step::Rename { index, name } => format!("rename {index} {name}"),
+            Step::Set { setting: Setting::UseTempaddr, on: false, .. } => String::new(),
+            Step::Set { index, setting, on } => format!("set {index} {setting:?} {on}"),
+            Step::Make { name, link } => format!("make {name} {link:?}"),
+            Step::Join { index, master } => format!("join {index} to {master}"),
+            Step::Prefer { bond, slave } => format!("prefer {slave} in {bond}"),
             Step::AddAddress(it) => format!("+{}/{}", it.address, it.prefix),
             Step::RemoveAddress(it) => format!("-{}/{}", it.address, it.prefix),
             Step::AddRoute(it) => format!("+{}", route(&it)),
@@ -53,7 +61,8 @@ impl Story {
                 self.question = Some(message);
                 format!("send {index} {kind} to {to}")
             }
-            Step::Nameservers(servers) => format!("resolver {servers:?}"),
+            Step::Resolver { nameservers, search } if search.is_empty() => format!("resolver {nameservers:?}"),
+            Step::Resolver { nameservers, search } => format!("resolver {nameservers:?} {search:?}"),
             Step::LeaveUp(index) => format!("leave-up {index}"),
             Step::LeaveAll(index) => format!("leave-all {index}"),
             Step::Forget(index) => format!("forget {index}"),
@@ -126,7 +135,8 @@ fn eth0(up: bool, carrier: bool) -> LinkSeen {
 
 fn link(index: u32, name: &str, up: bool, carrier: bool) -> LinkSeen {
     let mac = Some([2, 0, 0, 0, 0, index as u8]);
-    LinkSeen { index, name: name.into(), mac, sort: Sort::Ethernet, up, carrier, mtu: 1500 }
+    let (sort, master) = (Sort::Ethernet, None);
+    LinkSeen { index, name: name.into(), mac, own_mac: mac, sort, master, up, carrier, mtu: 1500 }
 }
 
 fn hardware() -> Facts {
@@ -140,6 +150,7 @@ fn address(index: u32, text: &str) -> AddressSeen {
         prefix: 24,
         global: true,
         permanent: true,
+        advertised: false,
         check: Check::Passed,
     }
 }

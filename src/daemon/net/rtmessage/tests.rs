@@ -1,8 +1,12 @@
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    super::step::{Address, NewLink, Route},
+    *,
+};
+use crate::config::network::{BondMode, BondNumber, BondOptions};
 
 const OURS: Address = Address {
     index: 7,
@@ -47,6 +51,8 @@ fn interfaces() {
         index: 7,
         name: "eth0".into(),
         mac: Some([2, 0, 0, 0, 0, 1]),
+        own_mac: Some([2, 0, 0, 0, 0, 1]),
+        master: None,
         sort: Sort::Ethernet,
         up: true,
         carrier: true,
@@ -66,7 +72,8 @@ fn sorts_of_interfaces() {
     };
     assert_eq!(seen(&kind("veth\0")).sort, Sort::Veth);
     assert_eq!(seen(&kind("bridge\0")).sort, Sort::Made);
-    assert_eq!(seen(&kind("veth\0").with(libc::IFLA_MASTER, 9_u32.to_ne_bytes())).sort, Sort::Unfit);
+    let part = seen(&kind("veth\0").with(libc::IFLA_MASTER, 9_u32.to_ne_bytes()));
+    assert_eq!((part.sort, part.master), (Sort::Unfit, Some(9)));
     assert_eq!(seen(&ethernet(libc::RTM_NEWLINK, libc::IFF_LOOPBACK)).sort, Sort::Unfit);
     let mut tunnel = ethernet(libc::RTM_NEWLINK, 0);
     tunnel.payload[2..4].copy_from_slice(&libc::ARPHRD_NONE.to_ne_bytes());
@@ -82,7 +89,7 @@ fn what_is_not_about_a_whole_interface_is_passed_over() {
     }
     let radio = message(libc::RTM_NEWLINK, &[0, 7, 0, 0]).with(libc::IFLA_IFNAME, "wlan0\0");
     assert_eq!(change(&radio), None);
-    assert_eq!(change(&message(libc::RTM_NEWROUTE, &[0; 9])), None);
+    assert_eq!(change(&message(libc::RTM_NEWRULE, &[0; 9])), None);
 }
 
 #[test]
@@ -101,6 +108,7 @@ fn addresses() {
         prefix: 64,
         global: false,
         permanent: true,
+        advertised: false,
         check: Check::Passed,
     };
     assert_eq!(change(&ipv6), Some(Change::Address(expected)));
@@ -120,8 +128,8 @@ fn addresses() {
 
 #[test]
 fn our_own_address_not_the_peer() {
-    let check = Check::Passed;
-    let expected = AddressSeen { index: 7, address: OURS.address, prefix: 24, global: true, permanent: false, check };
+    let (address, check, advertised) = (OURS.address, Check::Passed, false);
+    let expected = AddressSeen { index: 7, address, prefix: 24, global: true, permanent: false, advertised, check };
     assert_eq!(change(&Request::add_address(&OURS)), Some(Change::Address(expected)));
     assert_eq!(change(&Request::remove_address(&OURS)), Some(Change::AddressGone(expected)));
 }
@@ -184,6 +192,45 @@ fn requests_of_ipv6() {
     assert_eq!(added.payload[..12], [10, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
     assert_eq!(find(&added.payload[12..], libc::RTA_GATEWAY), Some(&ours.octets()[..]));
     assert_eq!(find(&added.payload[12..], libc::RTA_PREFSRC), None);
+}
+
+/// Byte by byte, with the numbers of linux/if_link.h.
+#[test]
+fn interfaces_to_make() {
+    let tail = |name: &str, link: NewLink| Request::make(name, &link).payload[LINK + 8..].to_vec();
+    let vlan = tail("v.5", NewLink::Vlan { parent: 7, id: 5 });
+    let info = b"\x1c\0\x12\x80\x09\0\x01\0vlan\0\0\0\0\x0c\0\x02\x80\x06\0\x01\0\x05\0\0\0";
+    assert_eq!(vlan, [&b"\x08\0\x05\0\x07\0\0\0"[..], info].concat());
+    let bridge = tail("br0", NewLink::Bridge);
+    assert_eq!(bridge, b"\x1c\0\x12\x80\x0b\0\x01\0bridge\0\0\x0c\0\x02\x80\x08\0\x01\0\0\0\0\0");
+    let options = BondOptions {
+        mode: BondMode::ActiveBackup,
+        numbers: vec![(3, BondNumber::U32(100))],
+        arp_ip_target: vec![Ipv4Addr::new(192, 0, 2, 1)],
+        ..BondOptions::default()
+    };
+    let bond = tail("b", NewLink::Bond { options, mtu: Some(9000) });
+    let data = b"\x20\0\x02\x80\x05\0\x01\0\x01\0\0\0\x08\0\x03\0\x64\0\0\0\x0c\0\x08\x80\x08\0\0\0\xc0\0\x02\x01";
+    let info = [&b"\x08\0\x04\0\x28\x23\0\0\x30\0\x12\x80\x09\0\x01\0bond\0\0\0\0"[..], data].concat();
+    assert_eq!(bond, info);
+}
+
+#[test]
+fn routes_of_routers() {
+    let route = |protocol, left: u32| {
+        let mut message = message(libc::RTM_NEWROUTE, &[0; 3]);
+        message.payload[..8].copy_from_slice(&[10, 64, 0, 0, libc::RT_TABLE_MAIN, protocol, 0, libc::RTN_UNICAST]);
+        let times = [0, 0, left, 0].map(u32::to_ne_bytes).concat();
+        let message = message.with(libc::RTA_OIF, 7_u32.to_ne_bytes()).with(libc::RTA_CACHEINFO, times);
+        match change(&message) {
+            Some(Change::Route(route)) => (route.index, route.by),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(route(RTPROT_RA, 0), (7, Maker::Router));
+    assert_eq!(route(libc::RTPROT_KERNEL, 30), (7, Maker::Router));
+    assert_eq!(route(libc::RTPROT_KERNEL, 0), (7, Maker::Address));
+    assert_eq!(route(libc::RTPROT_BOOT, 30), (7, Maker::Other));
 }
 
 #[test]

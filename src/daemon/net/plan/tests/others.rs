@@ -16,7 +16,7 @@ fn an_address_of_somebody_else_while_we_ask() {
 fn addresses_that_say_nothing() {
     let mut story = Story::new("ip=dhcp");
     story.link(eth0(true, true));
-    let advertised = AddressSeen { permanent: false, ..address(2, "2001:db8::7") };
+    let advertised = AddressSeen { permanent: false, advertised: true, ..address(2, "2001:db8::7") };
     let link_local = AddressSeen { global: false, ..address(2, "fe80::7") };
     for seen in [advertised, link_local, address(3, "192.0.2.99")] {
         assert_eq!(story.event(Event::Address(seen)), [""; 0], "{seen:?}");
