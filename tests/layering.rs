@@ -55,7 +55,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "daemon/net/link.rs",
             "daemon/net/plan/",
             "daemon/net/owner.rs",
-            "daemon/net/rtmessage.rs",
+            "daemon/net/rtmessage/",
             "daemon/net/step.rs",
             "daemon/prompt/ask_file.rs",
             "session/ssh/auth.rs",

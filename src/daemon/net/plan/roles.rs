@@ -7,7 +7,7 @@ use super::{
     },
     Plan,
 };
-use crate::config::network::{Boot, Interface, Ipv4, Ipv6, MadeKind, Which};
+use crate::config::network::{Interface, Ipv4, Ipv6, MadeKind, Which};
 
 /// What an interface is there for.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Plan {
             Which::Mac(mac) => link.seen.own_mac == Some(*mac),
             Which::Every | Which::First => false,
         };
-        let any = |it: &&Interface| matches!(it.which, Which::Every | Which::First) && self.is_any(link, name);
+        let any = |it: &&Interface| matches!(it.which, Which::Every | Which::First) && self.is_any(link);
         // What we hold we keep, whatever it is called now.
         let held = link.interface.as_ref().filter(|_| link.is_held());
         let free = |it: &&Interface| {
@@ -73,23 +73,17 @@ impl Plan {
         };
         let interfaces = &self.config.interfaces;
         let wanted = held.or_else(|| interfaces.iter().find(named)).or_else(|| interfaces.iter().find(any));
+        let wanted = wanted.filter(|it| held.is_some() || !it.is_left_alone());
         wanted.filter(free).cloned().or_else(|| {
             let carries = |kind: &MadeKind| matches!(kind, MadeKind::Vlan { parent, .. } if parent == name);
-            let needed = held.is_none() && self.config.made.iter().any(|made| carries(&made.kind));
+            let needed = self.config.made.iter().any(|made| carries(&made.kind));
             let which = Which::Named(name.to_owned());
             needed.then(|| Interface { ipv4: Ipv4::Off, ipv6: Ipv6::Off, ..Interface::dhcp(which) })
         })
     }
 
-    /// An argument that names no interface is about those that need no more than a cable, and those that we have made;
-    /// with `bootdev=` or `BOOTIF=` it is about that one.
-    fn is_any(&self, link: &Link, name: &str) -> bool {
-        let made = self.making.iter().any(|it| it.index() == Some(link.seen.index));
-        match &self.config.boot {
-            None => made || link.is_ordinary(),
-            Some(Boot::Name(boot)) => boot == name && (made || link.is_ordinary()),
-            // The address is that of the hardware below.
-            Some(Boot::Mac(_)) => made || link.is_ordinary() && self.is_boot(link),
-        }
+    /// An argument that names no interface is about those that need no more than a cable, and those that we have made.
+    fn is_any(&self, link: &Link) -> bool {
+        self.making.iter().any(|it| it.index() == Some(link.seen.index)) || link.is_ordinary()
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::config::network::{Boot, StaticRoute};
 
 impl Plan {
-    /// The interface of `bootdev=` or `BOOTIF=` is preferred to all others of ours.
+    /// One interface is preferred to all others of ours.
     pub(super) fn metric(&self, index: u32) -> u32 {
         let boot = self.links.get(&index).is_some_and(|link| self.is_boot(link));
         if boot { METRIC } else { METRIC.saturating_add(index) }
