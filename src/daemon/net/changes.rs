@@ -13,6 +13,9 @@ use super::{
 };
 use crate::config::network::Mac;
 
+/// What the bonding module makes when it is loaded (`bond_init` in drivers/net/bonding/bond_main.c).
+const BOND_OF_MODULE: &str = "bond0";
+
 impl Netlink {
     async fn change(&mut self, request: &Request) -> Result<()> {
         self.request(request).await.map(drop)
@@ -53,18 +56,33 @@ impl Netlink {
         }
     }
 
+    /// Makes an interface, for which the kernel may have to load a module. That of bonds makes one by itself then,
+    /// unless it is told not to (`max_bonds`, Documentation/networking/bonding.rst).
     pub async fn make(&mut self, name: &str, link: &NewLink) -> Result<()> {
         let (kind, module) = match link {
             NewLink::Vlan { .. } => ("VLAN", "8021q"),
             NewLink::Bond { .. } => ("bond", "bonding"),
             NewLink::Bridge => ("bridge", "bridge"),
         };
-        match self.change(&Request::make(name, link)).await {
+        let is_bond = matches!(link, NewLink::Bond { .. });
+        let unforeseen = is_bond && !self.has(BOND_OF_MODULE).await?;
+        let mut made = self.change(&Request::make(name, link)).await;
+        if unforeseen && name == BOND_OF_MODULE && made.as_ref().is_err_and(|it| code(it) == Some(libc::EEXIST)) {
+            made = self.change(&Request::make_over(name, link)).await;
+        } else if unforeseen && name != BOND_OF_MODULE && self.has(BOND_OF_MODULE).await? {
+            self.change(&Request::unmake(BOND_OF_MODULE)).await.context("removing what the module has made")?;
+        }
+        match made {
             Err(error) if code(&error) == Some(libc::EOPNOTSUPP) => {
                 bail!("the kernel can't make a {kind}: is its module {module} in the image?")
             }
             made => made.with_context(|| format!("making the {kind}")),
         }
+    }
+
+    async fn has(&mut self, name: &str) -> Result<bool> {
+        let (links, _) = self.list().await?;
+        Ok(links.iter().any(|link| link.name == name))
     }
 
     pub async fn set_master(&mut self, index: u32, master: Option<u32>) -> Result<()> {

@@ -24,14 +24,14 @@ pub struct Making {
 enum State {
     /// For what it is made of.
     Waiting,
-    /// The kernel was told.
-    Asked,
+    /// The kernel was told, when this interface was there for it.
+    Asked(u32),
     /// Made by us, with this index.
     There(u32),
     /// There was one of this name.
     Theirs,
-    /// Why, for a person.
-    Failed(String),
+    /// Why, for a person; with this interface.
+    Failed(String, u32),
 }
 
 impl Making {
@@ -51,7 +51,7 @@ impl Making {
     pub fn show(&self) -> Option<message::Link> {
         let note = match (&self.state, &self.made.kind) {
             (State::There(_) | State::Theirs, _) => return None,
-            (State::Failed(why), _) => why.clone(),
+            (State::Failed(why, _), _) => why.clone(),
             (_, MadeKind::Vlan { parent, .. }) => format!("not made yet: waiting for {parent}"),
             (_, MadeKind::Bond { slaves: parts, .. } | MadeKind::Bridge { ports: parts }) => {
                 format!("not made yet: waiting for {}", parts.join(" or "))
@@ -74,31 +74,35 @@ impl Plan {
     /// Makes what can be made now.
     pub(super) fn make(&mut self, now: Duration) {
         for at in 0..self.making.len() {
-            let Making { made, state } = &self.making[at];
-            let there = self.links.values().find(|link| link.seen.name == made.name).map(|link| link.seen.index);
-            let next = match (state, there) {
-                (State::Asked, Some(index)) => State::There(index),
-                // It may have another name now.
-                (State::There(index), _) if self.links.contains_key(index) => continue,
-                (State::There(_), _) => State::Waiting,
-                (State::Waiting, Some(_)) => State::Theirs,
-                (State::Theirs, None) => State::Waiting,
-                (State::Waiting, None) => match self.new_link(&made.kind) {
-                    Some(link) => {
-                        self.steps.push(Step::Make { name: made.name.clone(), link });
-                        State::Asked
-                    }
-                    None => continue,
-                },
-                _ => continue,
-            };
-            self.enter(now, at, next);
+            while let Some(next) = self.next(at) {
+                self.enter(now, at, next);
+            }
+        }
+    }
+
+    /// How far it is now, if that has changed. It comes to an end: to ask the kernel is the last that can be done.
+    fn next(&self, at: usize) -> Option<State> {
+        let Making { made, state } = &self.making[at];
+        let there = self.links.values().find(|link| link.seen.name == made.name).map(|link| link.seen.index);
+        match (state, there) {
+            (State::Asked(_), Some(index)) => Some(State::There(index)),
+            // The kernel removes a VLAN before what it is on, so it may have been asked for in vain.
+            (State::Asked(of) | State::Failed(_, of), _) => (!self.links.contains_key(of)).then_some(State::Waiting),
+            // By index, as it may have another name now.
+            (State::There(index), _) => (!self.links.contains_key(index)).then_some(State::Waiting),
+            (State::Waiting, Some(_)) => Some(State::Theirs),
+            (State::Theirs, None) => Some(State::Waiting),
+            (State::Waiting, None) => self.new_link(&made.kind).map(|(of, _)| State::Asked(of)),
+            (State::Theirs, Some(_)) => None,
         }
     }
 
     fn enter(&mut self, now: Duration, at: usize, next: State) {
-        let name = self.making[at].made.name.clone();
+        let Made { name, kind } = self.making[at].made.clone();
         match next {
+            State::Asked(_) => {
+                self.steps.extend(self.new_link(&kind).map(|(_, link)| Step::Make { name: name.clone(), link }));
+            }
             State::There(_) => self.steps.push(Step::Log(format!("{name}: made"))),
             State::Theirs => {
                 self.steps.push(Step::Log(format!("{name}: is there already; vestibule does not change what it is")));
@@ -120,24 +124,30 @@ impl Plan {
     pub(super) fn not_made(&mut self, name: &str, why: String) {
         self.steps.push(Step::Log(format!("{name}: {why}")));
         if let Some(making) = self.making.iter_mut().find(|it| it.made.name == name) {
-            making.state = State::Failed(why);
+            if let State::Asked(of) = making.state {
+                making.state = State::Failed(why, of);
+            }
         }
     }
 
-    /// What to tell the kernel, if what it is made of is there.
-    fn new_link(&self, kind: &MadeKind) -> Option<NewLink> {
+    /// What to tell the kernel, if what it is made of is there; and the first interface of these.
+    fn new_link(&self, kind: &MadeKind) -> Option<(u32, NewLink)> {
         let find = |name: &String| self.links.values().find(|link| self.name_of(link) == name);
-        let part = |name: &String| find(name).is_some_and(|link| matches!(link.phase, Phase::Part(_)));
+        let part = |name: &String| {
+            let part = find(name).filter(|link| matches!(link.phase, Phase::Part(_)));
+            part.map(|link| link.seen.index)
+        };
         match kind {
             MadeKind::Vlan { parent, id } => {
                 // It can't be set up before what it is on.
-                let parent = find(parent).filter(|link| link.is_held() && link.seen.up)?;
-                Some(NewLink::Vlan { parent: parent.seen.index, id: *id })
+                let parent = find(parent).filter(|link| link.is_held() && link.seen.up)?.seen.index;
+                Some((parent, NewLink::Vlan { parent, id: *id }))
             }
             MadeKind::Bond { slaves, options, mtu } => {
-                slaves.iter().any(part).then(|| NewLink::Bond { options: options.clone(), mtu: *mtu })
+                let link = || NewLink::Bond { options: options.clone(), mtu: *mtu };
+                slaves.iter().find_map(part).map(|first| (first, link()))
             }
-            MadeKind::Bridge { ports } => ports.iter().any(part).then_some(NewLink::Bridge),
+            MadeKind::Bridge { ports } => ports.iter().find_map(part).map(|first| (first, NewLink::Bridge)),
         }
     }
 

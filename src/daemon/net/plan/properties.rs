@@ -12,7 +12,10 @@ use super::{
 };
 use crate::config::cmdline::CommandLine;
 
-const LINES: [&str; 6] = [
+const LINES: [&str; 9] = [
+    "ip=single-dhcp rd.route=default:192.0.2.1",
+    "bond=bond0:eth0,eth1 vlan=enp1s0:bond0 ip=enp1s0:dhcp",
+    "ifname=lan0:02:00:00:00:00:02 ip=lan0:dhcp ip=[2001:db8::7]:::64::lan0:none ip=eth1:either6",
     "ip=dhcp",
     "ip=eth0:dhcp",
     "ip=192.0.2.7::192.0.2.1:24:box::none",
@@ -33,7 +36,7 @@ enum Happening {
 }
 
 fn link() -> impl Strategy<Value = LinkSeen> {
-    let name = prop::sample::select(vec!["eth0", "eth1", "enp1s0"]);
+    let name = prop::sample::select(vec!["eth0", "eth1", "enp1s0", "bond0"]);
     let sort = prop::sample::select(vec![Sort::Ethernet, Sort::Ethernet, Sort::Veth, Sort::Made, Sort::Unfit]);
     (2..5u32, name, sort, any::<(bool, bool)>()).prop_map(|(index, name, sort, (up, carrier))| LinkSeen {
         index,

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::config::cmdline::CommandLine;
 
+mod ipv6;
+mod made;
 mod others;
+mod roles;
 mod routes;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -113,6 +113,11 @@ impl Request {
         }
     }
 
+    /// Gives one that is there already what [`Request::make`] would.
+    pub fn make_over(name: &str, link: &NewLink) -> Self {
+        Self { flags: libc::NLM_F_ACK, ..Self::make(name, link) }
+    }
+
     /// Prefers one slave of a bond.
     pub fn prefer(bond: u32, slave: u32) -> Self {
         let request = Self { kind: libc::RTM_NEWLINK, ..Self::set(bond, 0, 0) };
