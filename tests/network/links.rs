@@ -97,3 +97,87 @@ fn more_changes_than_the_kernel_keeps_for_us_are_seen_nevertheless() {
         assert_eq!(snapshot(), before);
     });
 }
+
+#[test]
+fn fifty_flaps_of_the_cable() {
+    in_namespace("links::fifty_flaps_of_the_cable", async |mut lab| {
+        lab.cable("eth0");
+        lab.serve(100, &OPTIONS);
+        let before = snapshot();
+        let mut it = lab.start("ip=eth0:dhcp ip=[2001:db8::7]:::64::eth0:none");
+        it.until_address("eth0", "192.0.2.10").await;
+        for flap in 0..50 {
+            lab.plug(false);
+            if flap % 10 == 0 {
+                it.until("eth0", "lost its carrier", |link| !link.carrier).await;
+            }
+            lab.plug(true);
+        }
+        let good = |link: &vestibule::control::message::Link| link.carrier && link.addresses.len() == 2;
+        it.until("eth0", "was good again", good).await;
+        until(async || reaches("192.0.2.1")).await;
+        assert!(lab.count_served("DHCPREQUEST") < 60, "a flap is one question at most");
+        it.net.undo().await;
+        assert_eq!(snapshot(), before);
+    });
+}
+
+#[test]
+fn two_interfaces_in_one_subnet() {
+    in_namespace("links::two_interfaces_in_one_subnet", async |mut lab| {
+        lab.in_server("ip link add switch type bridge");
+        lab.cable("eth0");
+        lab.other_cable("eth1");
+        lab.in_server("ip address del 192.0.2.1/24 dev srv0");
+        lab.in_server("ip address add 192.0.2.1/24 dev switch");
+        for port in ["srv0", "eth1-end", "switch"] {
+            let master = if port == "switch" { "" } else { "master switch" };
+            lab.in_server(&format!("ip link set {port} up {master}"));
+        }
+        let before = snapshot();
+        lab.serve(100, &OPTIONS);
+        let mut it = lab.start("ip=dhcp");
+        it.until_address("eth0", "192.0.2.10").await;
+        it.until_address("eth1", "192.0.2.10").await;
+        until(async || sh("ip route show default").lines().count() == 2).await;
+        assert!(reaches("192.0.2.1"));
+        it.net.undo().await;
+        assert_eq!(snapshot(), before);
+    });
+}
+
+#[test]
+fn a_dead_second_interface_keeps_nobody_waiting() {
+    in_namespace("links::a_dead_second_interface_keeps_nobody_waiting", async |mut lab| {
+        lab.other_cable("dead0");
+        lab.cable("eth0");
+        lab.serve(100, &OPTIONS);
+        let before = snapshot();
+        let began = std::time::Instant::now();
+        let mut it = lab.start("quiet");
+        it.until_address("eth0", "192.0.2.10").await;
+        assert!(began.elapsed().as_secs() < 10, "took {:?}", began.elapsed());
+        it.until("dead0", "waited", |link| link.note.as_deref() == Some("no carrier: waiting for a cable")).await;
+        it.net.undo().await;
+        assert_eq!(snapshot(), before);
+    });
+}
+
+#[test]
+fn the_first_lease_wins() {
+    in_namespace("links::the_first_lease_wins", async |mut lab| {
+        lab.cable("eth0");
+        lab.other_cable("eth1");
+        lab.in_server("ip link set eth1-end up"); // where nobody answers
+        lab.serve(100, &OPTIONS);
+        let before = snapshot();
+        let mut it = lab.start("ip=single-dhcp");
+        it.until_address("eth0", "192.0.2.10").await;
+        let unused = |link: &vestibule::control::message::Link| {
+            link.note.as_deref() == Some("not used: another interface was first")
+        };
+        it.until("eth1", "was let go", unused).await;
+        it.net.undo().await;
+        assert_eq!(snapshot(), before);
+    });
+}

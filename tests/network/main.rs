@@ -7,6 +7,7 @@ mod ipv6;
 mod lab;
 mod links;
 mod made;
+mod names;
 mod others;
 
 /// Of the DHCP server.
