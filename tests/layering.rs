@@ -51,6 +51,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "config/role.rs",
             "control/message.rs",
             "daemon/net/dhcp/",
+            "daemon/net/keep.rs",
             "daemon/net/ledger.rs",
             "daemon/net/link.rs",
             "daemon/net/plan/",

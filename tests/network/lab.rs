@@ -213,8 +213,14 @@ impl Lab {
 
     /// Starts what is tested.
     pub fn start(&self, command_line: &str) -> Watched {
-        let (config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
+        self.start_with(command_line, |_| {})
+    }
+
+    /// The same, with what the command line has no word for.
+    pub fn start_with(&self, command_line: &str, change: impl FnOnce(&mut NetworkConfig)) -> Watched {
+        let (mut config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
         assert_eq!(problems, [""; 0]);
+        change(&mut config);
         let net = net::start(config, self.root());
         Watched { links: net.links(), net }
     }

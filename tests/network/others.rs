@@ -83,3 +83,28 @@ fn a_resolver_file_of_somebody_else_is_left_alone() {
         assert_eq!(lab.read("etc/resolv.conf").as_deref(), Some("nameserver 203.0.113.53\n"));
     });
 }
+
+#[test]
+fn a_network_that_is_kept_stays_and_the_real_system_is_told() {
+    in_namespace("others::a_network_that_is_kept_stays_and_the_real_system_is_told", async |mut lab| {
+        lab.cable("eth0");
+        lab.serve(100, &OPTIONS);
+        let mut it = lab.start_with("ip=eth0:dhcp rd.route=203.0.113.0/24:192.0.2.1", |config| config.keep = true);
+        it.until_address("eth0", "192.0.2.10").await;
+        let so = || sh("ip -d link; ip -br address; ip route show table all; ip rule");
+        crate::lab::until(async || so().contains("203.0.113.0")).await;
+        let before = so();
+        it.net.undo().await;
+        assert_eq!(so(), before);
+        assert!(!lab.exists("run/vestibule/ledger"), "nobody takes it back");
+        let network = lab.read("run/systemd/network/zzzz-vestibule-eth0.network").unwrap();
+        assert!(network.contains("Name=eth0\n") && network.contains("DHCP=ipv4\n"), "{network}");
+        let conf = lab.read("run/net-eth0.conf").unwrap();
+        assert!(conf.contains("DEVICE='eth0'\n") && conf.contains("IPV4GATEWAY='192.0.2.1'\n"), "{conf}");
+        // Whoever comes now finds an interface that is configured.
+        let mut it = lab.start("ip=dhcp");
+        it.until("eth0", "was left alone", |link| link.configured_by.as_deref() == Some("system")).await;
+        it.net.undo().await;
+        assert_eq!(so(), before);
+    });
+}

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::{
     changes::code,
     journal::Journal,
+    keep::Kept,
     ledger::{Entry, Ledger, Undo},
     netlink::Netlink,
     port::{Port, Received},
@@ -170,6 +171,17 @@ impl Edge {
         }
         self.note(|ledger| ledger.record(Entry::File { path: path.clone(), contents: contents.clone(), empty }));
         fs::write(path, &contents).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Leaves everything, and tells the real system about it. The failures are returned, not logged.
+    pub fn keep<'a>(&self, kept: impl Iterator<Item = Kept<'a>>) -> Vec<anyhow::Error> {
+        let write = |(path, contents): (String, String)| {
+            let path = self.root.join(path);
+            fs::create_dir_all(path.parent().expect("it is below /run"))
+                .and_then(|()| fs::write(&path, contents))
+                .with_context(|| format!("writing {}", path.display()))
+        };
+        kept.flat_map(|it| it.files()).filter_map(|file| write(file).err()).collect()
     }
 
     /// Takes everything away again, but for the journal. The failures are returned, not logged.

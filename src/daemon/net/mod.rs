@@ -8,6 +8,7 @@ mod dhcp;
 mod edge;
 mod facts;
 mod journal;
+mod keep;
 mod ledger;
 mod link;
 mod netlink;
@@ -87,7 +88,7 @@ impl Net {
         self.links.clone()
     }
 
-    /// Takes away all that was added, last first, within ten seconds. Logs what fails. The lease is not given back: see
+    /// Takes away all that was added, unless it is to be kept, last first, within ten seconds. Logs what fails. The lease is not given back: see
     /// `dhcp`.
     pub async fn undo(mut self) {
         // If nobody listens, the task has ended by itself, and there is nothing to wait for.
@@ -111,15 +112,17 @@ async fn run(config: NetworkConfig, root: Root, shown: watch::Sender<Arc<[Link]>
         }
     };
     let (to, messages) = mpsc::channel(MESSAGES);
-    let neednet = config.neednet;
+    let (neednet, keep) = (config.neednet, config.keep);
     let plan = Plan::new(config, hostname(&root), seed());
     let edge = Edge::new(netlink, &root, to);
-    Room { root, neednet, began: Instant::now(), plan, edge, connected: true, messages, shown }.serve(stop).await;
+    Room { root, neednet, keep, began: Instant::now(), plan, edge, connected: true, messages, shown }.serve(stop).await;
 }
 
 struct Room {
     root: Root,
     neednet: bool,
+    /// What we have added stays.
+    keep: bool,
     began: Instant,
     plan: Plan,
     edge: Edge,
@@ -168,6 +171,13 @@ impl Room {
             log::error!("network: the netlink socket failed and can't be opened again ({error})");
         }
         self.look_again().await; // so that nothing is taken away that is somebody else's by now
+        if self.keep {
+            for failure in self.edge.keep(self.plan.kept()) {
+                log::error!("network: telling the real system of what stays: {failure:#}");
+            }
+            log::info!("network: everything stays as it is, as the configuration says");
+            return;
+        }
         for failure in self.edge.undo().await {
             log::error!("network: undoing: {failure:#}");
         }

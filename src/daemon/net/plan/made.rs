@@ -123,10 +123,11 @@ impl Plan {
 
     pub(super) fn not_made(&mut self, name: &str, why: String) {
         self.steps.push(Step::Log(format!("{name}: {why}")));
-        if let Some(making) = self.making.iter_mut().find(|it| it.made.name == name) {
-            if let State::Asked(of) = making.state {
-                making.state = State::Failed(why, of);
-            }
+        let making = self.making.iter_mut().find(|it| it.made.name == name);
+        if let Some(Making { state, .. }) = making
+            && let State::Asked(of) = *state
+        {
+            *state = State::Failed(why, of);
         }
     }
 

@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use self::{address::Names, made::Making, roles::Role};
 use super::{
+    keep::Kept,
     link::{By, Link, Phase},
     owner::{Facts, Owner, owner},
     step::{AddressSeen, Event, LinkSeen, Sort, Step},
@@ -65,6 +66,12 @@ impl Plan {
         let shown = |link: &&Link| link.seen.sort != Sort::Unfit || matches!(link.phase, Phase::Part(_));
         let there = self.links.values().filter(shown).map(|link| link.show(&self.addresses, &self.config));
         there.chain(self.making.iter().filter_map(Making::show)).collect()
+    }
+
+    /// What stays, if all does.
+    pub fn kept(&self) -> impl Iterator<Item = Kept<'_>> {
+        let ours = self.links.values().filter(|link| !link.ours.is_empty() && !link.theirs);
+        ours.map(|link| Kept { name: &link.seen.name, ours: &link.ours })
     }
 
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Step> {

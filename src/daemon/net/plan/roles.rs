@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        link::Link,
+        link::{Link, Phase},
         step::{Sort, Step},
     },
     Plan,
@@ -33,7 +33,8 @@ impl Plan {
         if name == link.seen.name || link.renamed || link.is_held() {
             return false;
         }
-        self.set(index, |link| link.renamed = true);
+        // The kernel's news of it, or of its failure, is what goes on.
+        self.set(index, |link| (link.renamed, link.phase) = (true, Phase::Idle));
         self.steps.push(Step::Rename { index, name });
         true
     }
