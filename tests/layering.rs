@@ -52,6 +52,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "control/message.rs",
             "daemon/net/dhcp/",
             "daemon/net/keep.rs",
+            "daemon/net/domain.rs",
             "daemon/net/ledger.rs",
             "daemon/net/link.rs",
             "daemon/net/plan/",

@@ -5,6 +5,7 @@
 
 mod changes;
 mod dhcp;
+mod domain;
 mod edge;
 mod facts;
 mod journal;
