@@ -108,7 +108,10 @@ impl Netlink {
     }
 
     pub async fn add_route(&mut self, it: &Route) -> Result<()> {
-        let added = self.change(&Request::add_route(it)).await;
+        let added = match self.change(&Request::add_route(it)).await {
+            Err(error) if code(&error) == Some(libc::EEXIST) => Ok(()), // this very one
+            added => added,
+        };
         added.with_context(|| format!("adding the route to {}/{}", it.destination, it.prefix))
     }
 

@@ -173,9 +173,12 @@ impl Request {
         }
     }
 
-    /// Adds it, or changes the one with the same destination and metric.
+    /// Adds it. Of IPv4, beside others with the same destination and metric: between several default routes the kernel
+    /// then chooses by who answers (`fib_select_default` in net/ipv4/fib_semantics.c). Of IPv6 in their place, as
+    /// there several would be used at once.
     pub fn add_route(it: &Route) -> Self {
-        Self::route(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, it)
+        let beside = if it.destination.is_ipv4() { libc::NLM_F_APPEND } else { libc::NLM_F_REPLACE };
+        Self::route(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | beside, it)
     }
 
     pub fn remove_route(it: &Route) -> Self {

@@ -167,7 +167,7 @@ fn requests() {
     };
     let parts = [(1, [0; 4]), (4, number(7)), (6, number(2048)), (7, [192, 0, 2, 10]), (5, [198, 51, 100, 1])];
     let parts = parts.map(|(kind, value)| attribute(kind, value)).concat();
-    let added = whole(68, head(24, 0x505), &[vec![2, 0, 0, 0, 254, 3, 0, 1], number(4).to_vec(), parts]);
+    let added = whole(68, head(24, 0xc05), &[vec![2, 0, 0, 0, 254, 3, 0, 1], number(4).to_vec(), parts]);
     assert_eq!(Request::add_route(&route).encode(5), added);
     let direct = Request::remove_route(&Route { gateway: None, onlink: false, ..route }).encode(5);
     assert_eq!((direct.len(), &direct[20..28]), (60, &[254, 3, 253, 1, 0, 0, 0, 0][..]));
