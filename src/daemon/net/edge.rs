@@ -34,6 +34,7 @@ pub struct Edge {
     /// Why the ledger could not be kept in its file the last time.
     trouble: Option<String>,
     ports: BTreeMap<u32, Port>,
+    ports6: BTreeMap<u32, Port>,
     to: mpsc::Sender<Received>,
 }
 
@@ -47,6 +48,7 @@ impl Edge {
             journal: Journal::new(root),
             trouble: None,
             ports: BTreeMap::new(),
+            ports6: BTreeMap::new(),
             to,
         }
     }
@@ -116,6 +118,15 @@ impl Edge {
                 self.ports.insert(index, port.context("opening UDP port 68 to renew the lease")?);
             }
             Step::Silence(index) => drop(self.ports.remove(&index)),
+            Step::Listen6(index) => {
+                let port = Port::on_link_local(index, &name(index), self.to.clone());
+                self.ports6.insert(index, port.context("opening UDP port 546 for DHCPv6")?);
+            }
+            Step::Silence6(index) => drop(self.ports6.remove(&index)),
+            Step::Send6(index, message) => {
+                let sent = self.ports6.get(&index).map(|port| port.send_6(&message));
+                sent.transpose().context("sending a DHCPv6 message")?;
+            }
             Step::Broadcast(index, message) => self.send(index, Ipv4Addr::BROADCAST, &message)?,
             Step::Send { index, to, message } => self.send(index, to, &message)?,
             Step::Resolver { nameservers, search } => self.resolver(&nameservers, &search)?,
@@ -187,6 +198,7 @@ impl Edge {
     /// Takes everything away again, but for the journal. The failures are returned, not logged.
     pub async fn undo(mut self) -> Vec<anyhow::Error> {
         self.ports.clear();
+        self.ports6.clear();
         self.ledger.undo(&mut Everything { netlink: self.netlink, root: self.root }).await
     }
 }
@@ -226,11 +238,13 @@ fn subject(step: &Step) -> Subject {
         Step::SetUp(index) | Step::SetDown(index) | Step::Listen(index) | Step::ListenAddressed(index) => *index,
         Step::SetMtu { index, .. } | Step::SetMac { index, .. } | Step::Rename { index, .. } => *index,
         Step::Set { index, .. } | Step::Join { index, .. } | Step::Prefer { slave: index, .. } => *index,
-        Step::Broadcast(index, _) | Step::Send { index, .. } => *index,
+        Step::Broadcast(index, _) | Step::Send { index, .. } | Step::Listen6(index) | Step::Send6(index, _) => *index,
         Step::AddAddress(it) | Step::RemoveAddress(it) => it.index,
         Step::AddRoute(it) | Step::RemoveRoute(it) => it.index,
         Step::Make { name, .. } => return Subject::Name(name.clone()),
-        Step::Silence(_) | Step::LeaveUp(_) | Step::LeaveAll(_) | Step::Forget(_) => return Subject::Nothing,
+        Step::Silence(_) | Step::Silence6(_) | Step::LeaveUp(_) | Step::LeaveAll(_) | Step::Forget(_) => {
+            return Subject::Nothing;
+        }
         Step::Resolver { .. } | Step::Log(_) => return Subject::Nothing,
     })
 }

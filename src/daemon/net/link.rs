@@ -3,7 +3,9 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
+    advert::Advertised,
     dhcp::Client,
+    dhcp6,
     owner::Facts,
     step::{Address, AddressSeen, Check, LinkSeen, Route, Sort},
 };
@@ -26,6 +28,16 @@ pub struct Link {
     pub interface: Option<Interface>,
     /// As long as there is carrier and the argument wants a lease.
     pub dhcp: Option<Client>,
+    /// As long as there is carrier, and the argument or a router wants it.
+    pub dhcp6: Option<dhcp6::Client>,
+    /// Since when DHCPv6 can be asked: there is a link-local address.
+    pub asks6_since: Option<Duration>,
+    /// When it is asked without a router that says so.
+    pub router_due: Option<Duration>,
+    /// Name servers and domains of routers.
+    pub advertised: Advertised,
+    /// The MTU that it had before a lease asked for a smaller one.
+    pub own_mtu: Option<u32>,
     /// What we have added.
     pub ours: Vec<Ours>,
     /// Routes of `rd.route=` that we have added.
@@ -61,6 +73,7 @@ pub enum By {
     /// Of IPv6.
     Static6,
     Dhcp,
+    Dhcp6,
 }
 
 #[derive(Debug)]
@@ -86,6 +99,11 @@ impl Link {
             phase: Phase::Idle,
             interface: None,
             dhcp: None,
+            dhcp6: None,
+            asks6_since: None,
+            router_due: None,
+            advertised: Advertised::default(),
+            own_mtu: None,
             ours: Vec::new(),
             routes: Vec::new(),
             renamed: false,
@@ -102,7 +120,9 @@ impl Link {
             Phase::Undecided { next, .. } => Some(*next),
             _ => None,
         };
-        [decision, self.dhcp.as_ref().and_then(Client::deadline)].into_iter().flatten().min()
+        let dhcp = self.dhcp.as_ref().and_then(Client::deadline);
+        let dhcp6 = self.dhcp6.as_ref().and_then(dhcp6::Client::deadline);
+        [decision, dhcp, dhcp6, self.router_due, self.advertised.deadline()].into_iter().flatten().min()
     }
 
     /// We have begun to configure it.
@@ -182,6 +202,7 @@ impl Link {
         match &self.phase {
             Phase::System(_) => Some("system"),
             _ if self.has(By::Dhcp) => Some("dhcp"),
+            _ if self.has(By::Dhcp6) => Some("dhcp6"),
             _ if self.has(By::Static) || self.has(By::Static6) => Some("static"),
             _ if self.is_held() && advertised => Some("ra"),
             _ => None,

@@ -3,8 +3,10 @@
 //! Events from the kernel and from DHCP servers go into [`plan`], which is pure and answers with steps; [`edge`] does
 //! them and keeps the [`ledger`]. One task turns this wheel; nothing waits for it.
 
+mod advert;
 mod changes;
 mod dhcp;
+mod dhcp6;
 mod domain;
 mod edge;
 mod facts;
@@ -164,7 +166,7 @@ impl Room {
                     self.connected = false;
                     list_at = Some(Instant::now());
                 }
-                Wake::Message((index, message)) => self.handle(Event::Message { index, message }).await,
+                Wake::Message(event) => self.handle(event).await,
                 Wake::Deadline => self.tick().await,
             }
         }
@@ -223,6 +225,8 @@ impl Room {
             Change::LinkGone(index) => Event::LinkGone(index),
             Change::Address(address) => Event::Address(address),
             Change::AddressGone(address) => Event::AddressGone(address),
+            Change::Advert { index, advert } => Event::Advert { index, advert },
+            Change::Router { index, wants } => Event::Router { index, wants },
             Change::Route(_) | Change::Overrun => return,
         };
         self.handle(event).await;

@@ -67,7 +67,9 @@ impl Netlink {
     pub fn open() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-        let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        let addresses = libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        let routers = libc::RTMGRP_IPV6_IFINFO | 1 << (libc::RTNLGRP_ND_USEROPT - 1);
+        let groups = libc::RTMGRP_LINK | addresses | routers;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups as u32))?;
         // Nobody but the kernel, which is port 0, can answer us then.
         connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;

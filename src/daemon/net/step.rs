@@ -4,7 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{dhcp::message::Message, owner::Facts};
+use super::{
+    advert::Advert,
+    dhcp::message::Message,
+    dhcp6::{self, Want},
+    owner::Facts,
+};
 use crate::config::network::{BondOptions, Mac};
 
 /// An interface as the kernel shows it.
@@ -23,6 +28,8 @@ pub struct LinkSeen {
     pub carrier: bool,
     /// In bytes.
     pub mtu: u32,
+    /// What routers have said about DHCPv6.
+    pub router: Option<Want>,
 }
 
 /// What an interface is good for, as far as the kernel tells.
@@ -88,6 +95,20 @@ pub enum Event {
     Message {
         index: u32,
         message: Message,
+    },
+    Message6 {
+        index: u32,
+        message: dhcp6::message::Message,
+    },
+    /// A router's options that the kernel has no use for.
+    Advert {
+        index: u32,
+        advert: Advert,
+    },
+    /// What routers say about DHCPv6.
+    Router {
+        index: u32,
+        wants: Option<Want>,
     },
     /// A step on this interface failed; why, for a person. It has been logged.
     Failed {
@@ -205,6 +226,12 @@ pub enum Step {
         to: Ipv4Addr,
         message: Message,
     },
+    /// Receive DHCPv6 messages, on an interface that has a link-local address.
+    Listen6(u32),
+    /// Receive none of those.
+    Silence6(u32),
+    /// To all DHCPv6 servers on the link.
+    Send6(u32, dhcp6::message::Message),
     /// All that is known now, for the resolver.
     Resolver {
         nameservers: Vec<IpAddr>,

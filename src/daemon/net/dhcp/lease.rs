@@ -6,8 +6,8 @@ use super::message::{self, Message};
 
 /// Used when a server forgets the time, which RFC 2131 does not allow.
 pub const FORGOTTEN_LEASE: u32 = 3600;
-/// Shorter leases are taken as this long, or renewals would flood the network.
-pub const SHORTEST_LEASE: u32 = 10;
+/// Shorter leases are taken as this long: one renewal each second is all that a network should have to bear.
+pub const SHORTEST_LEASE: u32 = 2;
 /// What a lease time of all ones means: for ever (RFC 2131 section 3.3).
 const FOREVER: u32 = u32::MAX;
 /// The kernel goes over to the next router when it can't reach one; nobody has more than a few.

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     super::{
+        dhcp6,
         link::{self, By, Ours, Phase, Way},
         step::{Address, AddressSeen, Check, Setting, Step},
     },
@@ -59,6 +60,7 @@ impl Plan {
             }
             _ => {}
         }
+        self.ask6(now, index);
         self.static_routes(index);
     }
 
@@ -144,6 +146,12 @@ impl Plan {
         link.routes.clear(); // the kernel has removed those that depend on it, and takes the others again
         if gone.address.is_ipv4() && link.dhcp.take().is_some() {
             self.steps.push(Step::Silence(index));
+        }
+        let leased = |client: &mut dhcp6::Client| {
+            client.lease().is_some_and(|lease| lease.addresses.iter().any(|it| gone.address == it.address))
+        };
+        if link.dhcp6.take_if(leased).is_some() {
+            self.steps.push(Step::Silence6(index));
         }
         if link.seen.up {
             self.say(index, format!("{} was removed by somebody else", gone.address));

@@ -63,6 +63,22 @@ impl Plan {
         }
     }
 
+    /// A smaller MTU than the interface has by itself is what the way to others carries. A larger one is of no use to
+    /// us, and to set it makes some drivers lose their carrier. What the administrator has set stands.
+    fn lease_mtu(&mut self, index: u32, leased: Option<u32>) {
+        let Some(link) = self.links.get_mut(&index) else { return };
+        if link.theirs || link.interface.as_ref().is_some_and(|it| it.mtu.is_some()) {
+            return;
+        }
+        let before = link.seen.mtu;
+        let own = link.own_mtu.unwrap_or(before);
+        let mtu = leased.unwrap_or(own).min(own);
+        link.own_mtu = (mtu != own).then_some(own);
+        if mtu != before {
+            self.steps.push(Step::SetMtu { index, mtu, before });
+        }
+    }
+
     fn bound(&mut self, index: u32, lease: Lease) {
         let known = self.links.get(&index).is_some_and(|link| {
             link.ours.iter().any(|ours| ours.by == By::Dhcp && ours.address.address == lease.address)
@@ -75,7 +91,9 @@ impl Plan {
         let ways: Vec<Way> = lease.routes.iter().map(way).collect();
         let nameservers = lease.nameservers.iter().copied().map(IpAddr::V4);
         let nameservers = nameservers.filter(|_| self.config.peer_dns).collect();
-        self.configure(By::Dhcp, address, &ways, (nameservers, Vec::new()));
+        let search = if self.config.peer_dns { lease.search.clone() } else { Vec::new() };
+        self.lease_mtu(index, lease.mtu);
+        self.configure(By::Dhcp, address, &ways, (nameservers, search));
         if known {
             return; // renewed: nothing that a person has to read
         }

@@ -6,6 +6,7 @@
 
 mod address;
 mod dhcp;
+mod dhcp6;
 mod made;
 mod roles;
 mod routes;
@@ -105,6 +106,12 @@ impl Plan {
                 self.dhcp(index, |client| client.message(now, &message));
                 self.each(|plan, other| plan.look(now, other)); // one that is not needed any more is let go
             }
+            Event::Message6 { index, message } => self.dhcp6(index, |client| client.message(now, &message)),
+            Event::Advert { index, advert } => self.advert(now, index, advert),
+            Event::Router { index, wants } => {
+                self.set(index, |link| link.seen.router = wants);
+                self.look(now, index);
+            }
             Event::Failed { index, why } => {
                 // Said once; a message that can't be sent fails again with each try.
                 if self.links.get(&index).is_some_and(|link| link.trouble.as_ref() != Some(&why)) {
@@ -117,6 +124,8 @@ impl Plan {
             Event::Tick => self.each(|plan, index| {
                 plan.look(now, index);
                 plan.dhcp(index, |client| client.timer(now));
+                plan.dhcp6(index, |client| client.timer(now));
+                plan.set(index, |link| link.advertised.expire(now));
             }),
         }
         self.make(now);
@@ -145,7 +154,9 @@ impl Plan {
     fn forget(&mut self, index: u32) {
         self.addresses.retain(|address| address.index != index);
         if let Some(link) = self.links.remove(&index) {
-            self.steps.extend([Step::Silence(index), Step::Forget(index)]);
+            self.steps.push(Step::Silence(index));
+            self.steps.extend(link.dhcp6.as_ref().map(|_| Step::Silence6(index)));
+            self.steps.push(Step::Forget(index));
             if !matches!(link.phase, Phase::Idle) {
                 self.steps.push(Step::Log(format!("{}: gone", link.seen.name)));
             }
@@ -168,10 +179,11 @@ impl Plan {
             self.steps.extend(routes.copied().map(Step::AddRoute));
         }
         if before.mac != link.seen.mac && !link.has(By::Dhcp) {
-            link.dhcp = None; // answers to the old address would not reach us: begin anew
+            (link.dhcp, link.dhcp6) = (None, None); // answers to the old address would not reach us: begin anew
         }
         if carrier_back {
             self.dhcp(index, |client| client.verify(now));
+            self.dhcp6(index, |client| client.verify(now));
         }
         self.look(now, index);
     }
@@ -222,6 +234,9 @@ impl Plan {
         if link.dhcp.take_if(|client| client.lease().is_none()).is_some() {
             self.steps.push(Step::Silence(index));
         }
+        if link.dhcp6.take_if(|client| client.lease().is_none()).is_some() {
+            self.steps.push(Step::Silence6(index));
+        }
     }
 
     fn leave(&mut self, index: u32, whose: &'static str) {
@@ -232,6 +247,7 @@ impl Plan {
         let name = &link.seen.name;
         self.steps.push(Step::Log(format!("{name}: {whose}; vestibule leaves it alone")));
         self.steps.extend([Step::Silence(index), Step::LeaveUp(index)]);
+        self.steps.extend(link.dhcp6.take().map(|_| Step::Silence6(index)));
         link.phase = Phase::System(whose);
         link.dhcp = None;
     }

@@ -48,6 +48,7 @@ fn link() -> impl Strategy<Value = LinkSeen> {
         up,
         carrier: up && carrier,
         mtu: 1500,
+        router: None,
     })
 }
 

@@ -79,6 +79,10 @@ impl Plan {
         nameservers.extend(links.iter().flat_map(|link| &link.ours).flat_map(|it| &it.nameservers));
         let mut search = self.config.search.clone();
         search.extend(links.iter().flat_map(|link| &link.ours).flat_map(|it| it.search.clone()));
+        for (servers, domains) in links.iter().filter(|_| self.config.peer_dns).map(|link| Self::names6(link)) {
+            nameservers.extend(servers);
+            search.extend(domains);
+        }
         let now = (once(nameservers), once(search));
         if self.resolver != now {
             self.resolver = now.clone();

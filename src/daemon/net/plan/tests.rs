@@ -1,6 +1,7 @@
 use super::{
     super::{
         dhcp::message::{self as dhcp, Message},
+        dhcp6,
         owner::{Networkd, SYSTEM_GRACE, UDEV_GRACE},
         step::{Check, Route, Setting},
     },
@@ -12,6 +13,7 @@ mod ipv6;
 mod made;
 mod others;
 mod roles;
+mod routers;
 mod routes;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -21,13 +23,14 @@ struct Story {
     plan: Plan,
     now: Duration,
     question: Option<Message>,
+    question6: Option<dhcp6::message::Message>,
 }
 
 impl Story {
     fn new(command_line: &str) -> Self {
         let (config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
         assert_eq!(problems, [""; 0]);
-        Self { plan: Plan::new(config, None, 1), now: Duration::ZERO, question: None }
+        Self { plan: Plan::new(config, None, 1), now: Duration::ZERO, question: None, question6: None }
     }
 
     fn event(&mut self, event: Event) -> Vec<String> {
@@ -63,6 +66,13 @@ impl Story {
                 let kind = message.message_type().unwrap();
                 self.question = Some(message);
                 format!("send {index} {kind} to {to}")
+            }
+            Step::Listen6(index) => format!("listen6 {index}"),
+            Step::Silence6(index) => format!("silence6 {index}"),
+            Step::Send6(index, message) => {
+                let kind = message.kind;
+                self.question6 = Some(message);
+                format!("send6 {index} {kind}")
             }
             Step::Resolver { nameservers, search } if search.is_empty() => format!("resolver {nameservers:?}"),
             Step::Resolver { nameservers, search } => format!("resolver {nameservers:?} {search:?}"),
@@ -139,7 +149,7 @@ fn eth0(up: bool, carrier: bool) -> LinkSeen {
 fn link(index: u32, name: &str, up: bool, carrier: bool) -> LinkSeen {
     let mac = Some([2, 0, 0, 0, 0, index as u8]);
     let (sort, master) = (Sort::Ethernet, None);
-    LinkSeen { index, name: name.into(), mac, own_mac: mac, sort, master, up, carrier, mtu: 1500 }
+    LinkSeen { index, name: name.into(), mac, own_mac: mac, sort, master, up, carrier, mtu: 1500, router: None }
 }
 
 fn hardware() -> Facts {

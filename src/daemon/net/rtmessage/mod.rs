@@ -13,7 +13,11 @@ use std::{
 use nix::libc;
 
 pub use self::request::Request;
-use super::step::{AddressSeen, Check, LinkSeen, Sort};
+use super::{
+    advert::{self, Advert},
+    dhcp6::Want,
+    step::{AddressSeen, Check, LinkSeen, Sort},
+};
 
 /// Length, type, flags, sequence number, port: `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -27,6 +31,7 @@ const ADDRESS: usize = 8;
 const ROUTE: usize = 12;
 /// From linux/if_link.h; libc has it not.
 const IFLA_PERM_ADDRESS: u16 = 54;
+const IFLA_INET6_FLAGS: u16 = 1;
 /// Likewise, linux/if_addr.h: who has made an address (Linux 5.18), and that router advertisements have.
 const IFA_PROTO: u16 = 11;
 const IFAPROT_KERNEL_RA: u8 = 2;
@@ -40,6 +45,16 @@ pub enum Change {
     LinkGone(u32),
     Address(AddressSeen),
     AddressGone(AddressSeen),
+    /// A router's options that the kernel has no use for.
+    Advert {
+        index: u32,
+        advert: Advert,
+    },
+    /// What routers say about DHCPv6.
+    Router {
+        index: u32,
+        wants: Option<Want>,
+    },
     /// Only in a list that was asked for.
     Route(RouteSeen),
     /// Changes were lost, so everything has to be listed again.
@@ -109,7 +124,12 @@ pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message> {
 
 fn body(kind: u16, payload: &[u8]) -> Option<Body> {
     let change = match kind {
+        libc::RTM_NEWLINK if payload.first() == Some(&(libc::AF_INET6 as u8)) => ipv6_of_link(payload)?,
         libc::RTM_NEWLINK => Change::Link(link(payload)?),
+        libc::RTM_NEWNDUSEROPT => {
+            let (index, advert) = Advert::read(payload)?;
+            Change::Advert { index, advert }
+        }
         libc::RTM_DELLINK => Change::LinkGone(link_index(payload)?),
         libc::RTM_NEWADDR => Change::Address(address(payload)?),
         libc::RTM_DELADDR => Change::AddressGone(address(payload)?),
@@ -137,11 +157,23 @@ fn link_index(payload: &[u8]) -> Option<u32> {
     whole_link.then_some(u32::from_ne_bytes(field(payload, 4)?))
 }
 
+/// The news of an interface that are about IPv6 alone (`inet6_fill_ifinfo` in net/ipv6/addrconf.c).
+fn ipv6_of_link(payload: &[u8]) -> Option<Change> {
+    let info = find(payload.get(LINK..)?, libc::IFLA_PROTINFO)?;
+    Some(Change::Router { index: u32::from_ne_bytes(field(payload, 4)?), wants: router_wants(info) })
+}
+
+/// From the attributes that an interface has for IPv6.
+fn router_wants(attributes: &[u8]) -> Option<Want> {
+    advert::wants(u32::from_ne_bytes(field(find(attributes, IFLA_INET6_FLAGS)?, 0)?))
+}
+
 fn link(payload: &[u8]) -> Option<LinkSeen> {
     let index = link_index(payload)?;
     let flags = u32::from_ne_bytes(field(payload, 8)?);
     let has = |flag: i32| flags & flag as u32 != 0;
     let (mut name, mut mac, mut own_mac, mut mtu, mut kind, mut master) = (None, None, None, None, None, None);
+    let mut router = None;
     for (attribute, value) in attributes(payload.get(LINK..)?) {
         match attribute {
             libc::IFLA_IFNAME => name = text(value),
@@ -149,6 +181,7 @@ fn link(payload: &[u8]) -> Option<LinkSeen> {
             libc::IFLA_MTU => mtu = field(value, 0).map(u32::from_ne_bytes),
             IFLA_PERM_ADDRESS => own_mac = value.try_into().ok(),
             libc::IFLA_MASTER => master = field(value, 0).map(u32::from_ne_bytes),
+            libc::IFLA_AF_SPEC => router = find(value, libc::AF_INET6 as u16).and_then(router_wants),
             libc::IFLA_LINKINFO => kind = find(value, libc::IFLA_INFO_KIND).and_then(text),
             _ => {}
         }
@@ -163,7 +196,7 @@ fn link(payload: &[u8]) -> Option<LinkSeen> {
     let up = has(libc::IFF_UP);
     let carrier = up && has(libc::IFF_LOWER_UP);
     // Only news of a radio (IFLA_WIRELESS) come without an MTU, and without what else makes a whole interface.
-    Some(LinkSeen { index, name: name?, mac, own_mac: own_mac.or(mac), sort, master, up, carrier, mtu: mtu? })
+    Some(LinkSeen { index, name: name?, mac, own_mac: own_mac.or(mac), sort, master, up, carrier, mtu: mtu?, router })
 }
 
 fn address(payload: &[u8]) -> Option<AddressSeen> {

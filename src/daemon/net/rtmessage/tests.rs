@@ -57,6 +57,7 @@ fn interfaces() {
         up: true,
         carrier: true,
         mtu: 1500,
+        router: None,
     };
     assert_eq!(seen(&ethernet(libc::RTM_NEWLINK, up)), expected);
     let down = seen(&ethernet(libc::RTM_NEWLINK, libc::IFF_LOWER_UP));
