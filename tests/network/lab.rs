@@ -171,6 +171,20 @@ impl Lab {
         self.processes.push(dnsmasq);
     }
 
+    /// Starts a program that serves, in the server's namespace; what it says is added to the log. Its process.
+    pub fn start_server(&mut self, program: &mut Command) -> u32 {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.root.join("served")).unwrap();
+        let inside = ["netns", "exec", &self.server];
+        let mut started = Command::new("ip");
+        started.args(inside).arg(program.get_program()).args(program.get_args());
+        started.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        started.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let started = started.spawn().expect("ip, from Debian's iproute2");
+        let process = started.id();
+        self.processes.push(started);
+        process
+    }
+
     /// How many messages of this kind the server has logged.
     pub fn count_served(&self, kind: &str) -> usize {
         self.read("served").unwrap_or_default().matches(kind).count()

@@ -1,6 +1,8 @@
 //! The network in namespaces, against real servers. See `lab.rs` for how.
 
 mod dhcp;
+mod dhcpv4;
+mod dhcpv6;
 mod faults;
 mod fixed;
 mod ipv6;
@@ -9,6 +11,7 @@ mod links;
 mod made;
 mod names;
 mod others;
+mod servers;
 
 /// Of the DHCP server.
 const OPTIONS: [&str; 2] = ["--dhcp-option=option:router,192.0.2.1", "--dhcp-option=option:dns-server,192.0.2.53"];
