@@ -99,6 +99,7 @@ fn a_network_that_is_kept_stays_and_the_real_system_is_told() {
         assert!(!lab.exists("run/vestibule/ledger"), "nobody takes it back");
         let network = lab.read("run/systemd/network/zzzz-vestibule-eth0.network").unwrap();
         assert!(network.contains("Name=eth0\n") && network.contains("DHCP=ipv4\n"), "{network}");
+        assert!(network.ends_with("[Route]\nDestination=203.0.113.0/24\nGateway=192.0.2.1\n"), "{network}");
         let conf = lab.read("run/net-eth0.conf").unwrap();
         assert!(conf.contains("DEVICE='eth0'\n") && conf.contains("IPV4GATEWAY='192.0.2.1'\n"), "{conf}");
         // Whoever comes now finds an interface that is configured.

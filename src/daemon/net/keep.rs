@@ -16,13 +16,18 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::link::{By, Ours};
+use super::{
+    link::{By, Ours},
+    step::Route,
+};
 
 /// An interface that stays.
 #[derive(Debug)]
 pub struct Kept<'a> {
     pub name: &'a str,
     pub ours: &'a [Ours],
+    /// Of `rd.route=`.
+    pub routes: &'a [Route],
 }
 
 impl Kept<'_> {
@@ -34,26 +39,22 @@ impl Kept<'_> {
     }
 
     fn networkd(&self) -> String {
-        let dhcp = self.ours.iter().any(|ours| ours.by == By::Dhcp);
+        let leased = |by| self.ours.iter().any(|ours| ours.by == by);
+        let dhcp = match (leased(By::Dhcp), leased(By::Dhcp6)) {
+            (true, true) => "yes",
+            (true, false) => "ipv4",
+            (false, true) => "ipv6",
+            (false, false) => "no",
+        };
         let mut text = format!(
             "# vestibule brought this interface up before the real system, and was told to keep it.\n\
-             [Match]\nName={}\n\n[Network]\nKeepConfiguration=yes\nDHCP={}\n",
+             [Match]\nName={}\n\n[Network]\nKeepConfiguration=yes\nDHCP={dhcp}\n",
             self.name,
-            if dhcp { "ipv4" } else { "no" },
         );
-        let mut routes = String::new();
-        for ours in self.ours.iter().filter(|ours| ours.by != By::Dhcp) {
+        let fixed = || self.ours.iter().filter(|ours| matches!(ours.by, By::Static | By::Static6));
+        for ours in fixed() {
             // Writing to a string can't fail.
             let _ = writeln!(text, "Address={}/{}", ours.address.address, ours.address.prefix);
-            for route in &ours.routes {
-                let _ = writeln!(routes, "\n[Route]\nDestination={}/{}", route.destination, route.prefix);
-                if let Some(gateway) = route.gateway {
-                    let _ = writeln!(routes, "Gateway={gateway}");
-                }
-                if route.onlink {
-                    routes.push_str("GatewayOnLink=yes\n");
-                }
-            }
         }
         for server in self.ours.iter().flat_map(|ours| &ours.nameservers) {
             let _ = writeln!(text, "DNS={server}");
@@ -61,7 +62,16 @@ impl Kept<'_> {
         for domain in self.ours.iter().flat_map(|ours| &ours.search) {
             let _ = writeln!(text, "Domains={domain}");
         }
-        text + &routes
+        for route in fixed().flat_map(|ours| &ours.routes).chain(self.routes) {
+            let _ = writeln!(text, "\n[Route]\nDestination={}/{}", route.destination, route.prefix);
+            if let Some(gateway) = route.gateway {
+                let _ = writeln!(text, "Gateway={gateway}");
+            }
+            if route.onlink {
+                text.push_str("GatewayOnLink=yes\n");
+            }
+        }
+        text
     }
 
     /// As `dump_device_config` of klibc's ipconfig writes it (usr/kinit/ipconfig/main.c).
@@ -114,7 +124,7 @@ mod tests {
             of(By::Dhcp, address("192.0.2.7", 24), "192.0.2.1", "192.0.2.53"),
             of(By::Static6, address("2001:db8::7", 64), "fe80::1", "2001:db8::53"),
         ];
-        let files = Kept { name: "eth0", ours: &ours }.files();
+        let files = Kept { name: "eth0", ours: &ours, routes: &[] }.files();
         let network = "# vestibule brought this interface up before the real system, and was told to keep it.\n\
             [Match]\nName=eth0\n\n[Network]\nKeepConfiguration=yes\nDHCP=ipv4\nAddress=2001:db8::7/64\nDNS=192.0.2.53\n\
             DNS=2001:db8::53\nDomains=example.org\nDomains=example.org\n\n[Route]\nDestination=::/0\nGateway=fe80::1\n";
@@ -123,7 +133,7 @@ mod tests {
             IPV4NETMASK='255.255.255.0'\nIPV4GATEWAY='192.0.2.1'\nIPV4DNS0='192.0.2.53'\nIPV4DNS1='0.0.0.0'\n\
             DOMAINSEARCH='example.org'\n";
         assert_eq!(files[1], ("/run/net-eth0.conf".into(), conf.into()));
-        assert_eq!(Kept { name: "eth0", ours: &ours[1..] }.files().len(), 1);
+        assert_eq!(Kept { name: "eth0", ours: &ours[1..], routes: &[] }.files().len(), 1);
     }
 
     fn all(of: IpAddr) -> IpAddr {

@@ -72,7 +72,7 @@ impl Plan {
     /// What stays, if all does.
     pub fn kept(&self) -> impl Iterator<Item = Kept<'_>> {
         let ours = self.links.values().filter(|link| !link.ours.is_empty() && !link.theirs);
-        ours.map(|link| Kept { name: &link.seen.name, ours: &link.ours })
+        ours.map(|link| Kept { name: &link.seen.name, ours: &link.ours, routes: &link.routes })
     }
 
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Step> {
