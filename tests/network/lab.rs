@@ -54,10 +54,10 @@ pub fn in_namespace(test: &str, body: impl AsyncFnOnce(Lab)) {
     assert!(out.contains("1 passed"), "“{test}” is not the name of the test:\n{out}");
 }
 
-/// The same, where the kernel can make an interface of this type (`ip link add` on a veth `a`). Others see a line that
+/// The same, where the kernel can make an interface of this type (`ip link add`, beside a veth `one`). Others see a line that
 /// says so: kernels for virtual machines may have neither bonds nor VLANs.
 pub fn in_namespace_with(link: &str, test: &str, body: impl AsyncFnOnce(Lab)) {
-    let line = format!("ip link add a type veth peer name b && ip link add name probe {link}");
+    let line = format!("ip link add name one type veth peer name two && ip link add name probe {link}");
     let probe = Command::new("unshare").args(["-n", "sh", "-ec", &line]).stderr(Stdio::null()).status();
     if nix::unistd::geteuid().is_root() && !probe.expect("unshare, from util-linux").success() {
         let line = format!("SKIPPED {test}: this kernel does not know “ip link add {link}”\n");

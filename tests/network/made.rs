@@ -4,7 +4,7 @@ use crate::lab::{in_namespace, in_namespace_with, reaches, sh, snapshot, until};
 
 #[test]
 fn a_vlan() {
-    in_namespace_with("type vlan id 5 link a", "made::a_vlan", async |lab| {
+    in_namespace_with("link one type vlan id 5", "made::a_vlan", async |lab| {
         lab.cable("eth0");
         tagged(&lab, 5);
         let before = snapshot();
@@ -24,6 +24,7 @@ fn a_vlan_on_a_bond() {
         lab.other_cable("eth1"); // no cable
         tagged(&lab, 5);
         sh("ip link set eth1 up"); // and stays so
+        until(async || sh("ip link show eth1").contains("NO-CARRIER")).await;
         let before = snapshot();
         let line = "bond=bond0:eth0,eth1:mode=active-backup,miimon=50,primary=eth0 vlan=bond0.5:bond0 \
             ip=198.51.100.7::198.51.100.1:24::bond0.5:none";
@@ -33,7 +34,9 @@ fn a_vlan_on_a_bond() {
         it.until("eth1", "was a part", |link| link.note.as_deref() == Some("part of bond0")).await;
         until(async || sh("ip -d link show eth1").contains("master bond0")).await;
         let bond = sh("ip -d link show bond0");
-        assert!(bond.contains("mode active-backup miimon 50") && bond.contains("primary eth0"), "{bond}");
+        for option in ["mode active-backup", "miimon 50", "primary eth0"] {
+            assert!(bond.contains(option), "{bond}");
+        }
         it.net.undo().await;
         assert_eq!(snapshot(), before);
     });
