@@ -5,11 +5,12 @@
 //! - **systemd-networkd** reads `/run/systemd/network/*.network` (systemd.network(5)) and takes addresses away from a
 //!   link that a file is about, unless it says `KeepConfiguration=`. Ours sorts after every other, as dracut's own
 //!   default does: it counts only for a link that nothing else is about, and lets networkd renew the lease.
-//! - **cloud-init** and the scripts of initramfs-tools (open-iscsi's among them) read `/run/net-NAME.conf`, which
-//!   klibc's ipconfig writes; it is about IPv4.
+//! - **cloud-init** reads `/run/net-NAME.conf` (`config_from_klibc_net_cfg` in cloudinit/net/cmdline.py), which klibc's
+//!   ipconfig writes in images of initramfs-tools; scripts there read it too. It is about IPv4.
 //!
-//! NetworkManager needs nothing: it finds an interface that is up with addresses, calls it “connected (externally)”
-//! and leaves it alone. ifupdown looks at the kernel, too.
+//! NetworkManager needs nothing: what is up with addresses when it starts for the first time it takes over with a
+//! matching profile, if there is one, and does not touch otherwise (its commit 27b2477, 2017). What ifupdown does is up
+//! to `/etc/network/interfaces`: it has no place for others to write to.
 
 use std::{
     fmt::Write,
@@ -80,7 +81,7 @@ impl Kept<'_> {
         let IpAddr::V4(address) = ours.address.address else { return None };
         let mask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(ours.address.prefix)).unwrap_or(0));
         let broadcast = address | !mask;
-        let protocol = if ours.by == By::Dhcp { "dhcp" } else { "none" };
+        let protocol = if ours.by == By::Dhcp { "dhcp" } else { "static" };
         let default = ours.routes.iter().find(|route| route.prefix == 0).and_then(|route| route.gateway);
         let none = || IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let mut servers = ours.nameservers.iter().copied().filter(IpAddr::is_ipv4);
