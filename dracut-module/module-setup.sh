@@ -25,6 +25,8 @@ installkernel() {
     instmods '=drivers/net/mdio' '=drivers/net/phy' '=drivers/net/ethernet' virtio_net xen-netfront
     # DHCP needs packet sockets whatever the machine that builds the image has loaded.
     hostonly='' instmods af_packet ipv6
+    # The kernel loads these by itself when a bond, VLAN or bridge is asked for (vlan=, bond=, bridge=).
+    hostonly='' instmods bonding 8021q bridge
 }
 
 # called by dracut

@@ -18,6 +18,7 @@ class Setting:
 
     arguments: further kernel arguments, `ip=` above all
     cable:     whether the network cable is plugged in from the start
+    more_cables: for each further network card, whether its cable is plugged in
     consoles:  `console=` of the kernel; the last is where passphrases are asked
     replaced:  `{path: bytes}` put over the finished image, as a fault would
     """
@@ -26,6 +27,7 @@ class Setting:
     arguments: str = "ip=dhcp"
     disks: tuple = (disks.ROOT,)
     cable: bool = True
+    more_cables: tuple = ()
     consoles: tuple = ("ttyS0",)
     replaced: dict = field(default_factory=dict)
 

@@ -16,6 +16,9 @@ from .transcript import deadline_passed
 PROMPT_DEADLINE = 240
 REAL_ROOT_DEADLINE = 240
 
+# Once there is SSH, the other addresses are a matter of seconds, with modules to load in between.
+ADDRESS_DEADLINE = 60
+
 # Between two looks at the status.
 STATUS_INTERVAL = 2
 
@@ -41,7 +44,7 @@ class Guest:
         arguments += [*images.KINDS[setting.kind].builder.kernel_arguments(self.disks, disks.ROOT_UUID), setting.arguments]
         hardware = Hardware(
             image / "vmlinuz", self._initramfs(image), " ".join(arguments), [disk.image() for disk in self.disks],
-            setting.cable,
+            setting.cable, setting.more_cables,
         )
         self.machine = Machine(hardware, directory)
         self.console = self.machine.console
@@ -80,6 +83,18 @@ class Guest:
             return json.loads(said.out)
         except ValueError as error:
             raise Failure(f"status --json is not JSON ({error}):\n{said.out}") from None
+
+    def wait_for_address(self, name, begins):
+        """Waits until status shows an address that begins so on the interface; the interface as status has it."""
+        start = time.monotonic()
+        while True:
+            links = self.status()["network"]
+            for link in links:
+                if link["name"] == name and any(it.startswith(begins) for it in link["addresses"]):
+                    return link
+            if deadline_passed(start, ADDRESS_DEADLINE):
+                raise Failure(f"{name} never had {begins}: {links}")
+            time.sleep(STATUS_INTERVAL)
 
     def wait_until_asked(self):
         """Waits until status shows a question that takes an answer, and returns it."""

@@ -34,6 +34,7 @@ class Hardware:
     arguments: str
     disks: list = field(default_factory=list)
     cable: bool = True
+    more_cables: tuple = ()
     memory: int = 1024
 
 
@@ -54,8 +55,9 @@ class Machine:
         self.console.read_from(self._process.stdout.fileno())
         self._qmp = self._connect(control)
         self.execute("qmp_capabilities")
-        if not hardware.cable:
-            self.set_link(False)
+        for number, plugged in enumerate((hardware.cable, *hardware.more_cables)):
+            if not plugged:
+                self.set_link(False, number)
         self.port = self._forwarded_port()
         self.execute("cont")
 
@@ -96,9 +98,9 @@ class Machine:
             raise Failure(f"QEMU forwards no port:\n{table}")
         return int(match.group(1))
 
-    def set_link(self, up):
-        """Plugs the network cable in or out."""
-        self.execute("set_link", name="card", up=up)
+    def set_link(self, up, number=0):
+        """Plugs a network cable in or out; the first card's is the one that SSH comes by."""
+        self.execute("set_link", name=f"card{number}", up=up)
 
     def type_on_serial(self, text):
         self._process.stdin.write(text.encode())
@@ -141,8 +143,11 @@ def _command(hardware, control):
         "-kernel", str(hardware.kernel), "-initrd", str(hardware.initramfs), "-append", hardware.arguments,
         "-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random",
         "-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:2222",
-        "-device", "virtio-net-pci,netdev=net,id=card,romfile=",
+        "-device", "virtio-net-pci,netdev=net,id=card0,romfile=",
     ]
+    for number, _ in enumerate(hardware.more_cables, 1):
+        command += ["-netdev", f"user,id=net{number},restrict=on,net=10.0.{number + 2}.0/24"]
+        command += ["-device", f"virtio-net-pci,netdev=net{number},id=card{number},romfile="]
     for disk in hardware.disks:
         command += ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
     return command

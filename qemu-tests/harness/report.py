@@ -39,6 +39,7 @@ class Report:
 
 
 def _as_found(link):
-    """The loopback, or a card as the kernel leaves it: down, not promiscuous."""
+    """The loopback, or a card as the kernel leaves it: down, not promiscuous, and no bond or the like."""
     name, flags = re.match(r"\d+: ([^:@]+)[^<]*<([^>]*)>", link).groups()
-    return name == "lo" or ("UP" not in flags.split(",") and "promiscuity 0" in link)
+    made = re.search(r" (bond|vlan|bridge) | master ", link)
+    return name == "lo" or ("UP" not in flags.split(",") and "promiscuity 0" in link and not made)

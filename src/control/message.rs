@@ -85,7 +85,7 @@ pub struct Link {
     pub addresses: Vec<String>,
     pub gateway: Option<String>,
     pub nameservers: Vec<String>,
-    /// `dhcp`, `static`, or `system` when somebody else configured it.
+    /// `dhcp`, `dhcp6`, `static`, `ra` (only router advertisements), or `system` when somebody else configured it.
     pub configured_by: Option<String>,
     /// What is wrong or being waited for, in a sentence.
     pub note: Option<String>,

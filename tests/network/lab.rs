@@ -5,7 +5,8 @@
 
 use std::{
     env, fs,
-    io::Write,
+    io::{ErrorKind, Write},
+    net::{IpAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -39,7 +40,7 @@ pub fn in_namespace(test: &str, body: impl AsyncFnOnce(Lab)) {
         std::io::stderr().write_all(line.as_bytes()).unwrap();
         return;
     }
-    let name = format!("vestibule-{}-{test}", std::process::id());
+    let name = format!("vestibule-{}-{}", std::process::id(), test.replace("::", "-"));
     let namespaces = Namespaces::new(&name);
     let again = Command::new("ip")
         .args(["netns", "exec", &namespaces.0[0]])
@@ -51,6 +52,19 @@ pub fn in_namespace(test: &str, body: impl AsyncFnOnce(Lab)) {
     let [out, err] = [&again.stdout, &again.stderr].map(|bytes| String::from_utf8_lossy(bytes));
     assert!(again.status.success(), "{out}{err}");
     assert!(out.contains("1 passed"), "“{test}” is not the name of the test:\n{out}");
+}
+
+/// The same, where the kernel can make an interface of this type (`ip link add`, beside a veth `one`). Others see a line that
+/// says so: kernels for virtual machines may have neither bonds nor VLANs.
+pub fn in_namespace_with(link: &str, test: &str, body: impl AsyncFnOnce(Lab)) {
+    let line = format!("ip link add name one type veth peer name two && ip link add name probe {link}");
+    let probe = Command::new("unshare").args(["-n", "sh", "-ec", &line]).stderr(Stdio::null()).status();
+    if nix::unistd::geteuid().is_root() && !probe.expect("unshare, from util-linux").success() {
+        let line = format!("SKIPPED {test}: this kernel does not know “ip link add {link}”\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        return;
+    }
+    in_namespace(test, body);
 }
 
 /// Makes them, and takes them away when dropped.
@@ -141,6 +155,36 @@ impl Lab {
         self.processes.push(dnsmasq);
     }
 
+    /// A router that advertises 2001:db8::/64 on `srv0`, and answers whoever asks for it; dnsmasq's own pause between
+    /// unasked advertisements is minutes.
+    pub fn advertise(&mut self, range: &str) {
+        self.in_server("ip address replace 2001:db8::1/64 dev srv0 nodad");
+        let dnsmasq = Command::new("ip")
+            .args(["netns", "exec", &self.server, "dnsmasq", "--no-daemon", "--port=0", "--conf-file=/dev/null"])
+            .args(["--user=root", "--pid-file=", "--enable-ra", "--interface=srv0", "--bind-interfaces"])
+            .arg(format!("--dhcp-leasefile={}", self.root.join("leases6").display()))
+            .arg(format!("--dhcp-range={range}"))
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(self.root.join("advertised")).unwrap())
+            .spawn()
+            .expect("dnsmasq, from Debian's dnsmasq-base");
+        self.processes.push(dnsmasq);
+    }
+
+    /// Starts a program that serves, in the server's namespace; what it says is added to the log. Its process.
+    pub fn start_server(&mut self, program: &mut Command) -> u32 {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.root.join("served")).unwrap();
+        let inside = ["netns", "exec", &self.server];
+        let mut started = Command::new("ip");
+        started.args(inside).arg(program.get_program()).args(program.get_args());
+        started.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        started.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let started = started.spawn().expect("ip, from Debian's iproute2");
+        let process = started.id();
+        self.processes.push(started);
+        process
+    }
+
     /// How many messages of this kind the server has logged.
     pub fn count_served(&self, kind: &str) -> usize {
         self.read("served").unwrap_or_default().matches(kind).count()
@@ -183,8 +227,14 @@ impl Lab {
 
     /// Starts what is tested.
     pub fn start(&self, command_line: &str) -> Watched {
-        let (config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
+        self.start_with(command_line, |_| {})
+    }
+
+    /// The same, with what the command line has no word for.
+    pub fn start_with(&self, command_line: &str, change: impl FnOnce(&mut NetworkConfig)) -> Watched {
+        let (mut config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
         assert_eq!(problems, [""; 0]);
+        change(&mut config);
         let net = net::start(config, self.root());
         Watched { links: net.links(), net }
     }
@@ -249,6 +299,13 @@ pub async fn until(mut so: impl AsyncFnMut() -> bool) {
         }
     };
     timeout(DEADLINE, looking).await.expect("it never came to be");
+}
+
+/// Whether packets go there and back: nobody listens, and the other end says so.
+pub fn reaches(address: &str) -> bool {
+    let to = (address.parse::<IpAddr>().unwrap(), 9).into();
+    let connected = TcpStream::connect_timeout(&to, Duration::from_secs(10));
+    connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Everything that must be as it was.

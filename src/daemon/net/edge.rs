@@ -7,29 +7,34 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context, Result};
+use nix::libc;
 use tokio::sync::mpsc;
 
 use super::{
+    changes::code,
     journal::Journal,
+    keep::Kept,
     ledger::{Entry, Ledger, Undo},
     netlink::Netlink,
     port::{Port, Received},
-    step::Step,
+    step::{Setting, Step},
+    sysctl::{self, Planned},
 };
 use crate::root::Root;
 
 pub struct Edge {
     pub netlink: Netlink,
-    resolver: PathBuf,
+    root: Root,
     ledger: Ledger,
     journal: Journal,
     /// Why the ledger could not be kept in its file the last time.
     trouble: Option<String>,
     ports: BTreeMap<u32, Port>,
+    ports6: BTreeMap<u32, Port>,
     to: mpsc::Sender<Received>,
 }
 
@@ -38,32 +43,21 @@ impl Edge {
     pub fn new(netlink: Netlink, root: &Root, to: mpsc::Sender<Received>) -> Self {
         Self {
             netlink,
-            resolver: root.join("/etc/resolv.conf"),
+            root: root.clone(),
             ledger: Ledger::default(),
             journal: Journal::new(root),
             trouble: None,
             ports: BTreeMap::new(),
+            ports6: BTreeMap::new(),
             to,
         }
     }
 
     /// # Errors
-    /// The interface, where it is about one, and what went wrong.
-    pub async fn perform(
-        &mut self,
-        step: Step,
-        name: impl Fn(u32) -> String,
-    ) -> Result<(), (Option<u32>, anyhow::Error)> {
-        let index = match &step {
-            Step::SetUp(index) | Step::Listen(index) | Step::ListenAddressed(index) | Step::Broadcast(index, _) => {
-                Some(*index)
-            }
-            Step::SetMtu { index, .. } | Step::Send { index, .. } => Some(*index),
-            Step::AddAddress(it) | Step::RemoveAddress(it) => Some(it.index),
-            Step::AddRoute(it) | Step::RemoveRoute(it) => Some(it.index),
-            _ => None,
-        };
-        self.try_to(step, name).await.map_err(|error| (index, error))
+    /// What it was about, and what went wrong.
+    pub async fn perform(&mut self, step: Step, name: impl Fn(u32) -> String) -> Result<(), (Subject, anyhow::Error)> {
+        let subject = subject(&step);
+        self.try_to(step, name).await.map_err(|error| (subject, error))
     }
 
     async fn try_to(&mut self, step: Step, name: impl Fn(u32) -> String) -> Result<()> {
@@ -76,6 +70,29 @@ impl Edge {
                 self.note(|ledger| ledger.record(Entry::Mtu { index, before }));
                 self.netlink.set_mtu(index, mtu).await?;
             }
+            Step::SetDown(index) => {
+                self.note(|ledger| ledger.record(Entry::Down(index)));
+                self.netlink.set_down(index).await?;
+            }
+            Step::SetMac { index, mac, before } => {
+                self.note(|ledger| ledger.record(Entry::Mac { index, before }));
+                self.netlink.set_mac(index, mac).await?;
+            }
+            Step::Rename { index, name } => self.netlink.rename(index, &name).await?,
+            Step::Set { index, setting, on } => self.set(index, setting, on)?,
+            Step::Make { name, link } => {
+                self.note(|ledger| ledger.record(Entry::Made(name.clone())));
+                let made = self.netlink.make(&name, &link).await;
+                if made.as_ref().is_err_and(|error| code(error) == Some(libc::EEXIST)) {
+                    self.note(|ledger| ledger.strike(&Entry::Made(name))); // somebody else was faster
+                }
+                made?;
+            }
+            Step::Join { index, master } => {
+                self.note(|ledger| ledger.record(Entry::Joined(index)));
+                self.netlink.set_master(index, Some(master)).await?;
+            }
+            Step::Prefer { bond, slave } => self.netlink.prefer(bond, slave).await?,
             Step::AddAddress(address) => {
                 self.note(|ledger| ledger.record(Entry::Address(address)));
                 self.netlink.add_address(&address).await?;
@@ -101,9 +118,18 @@ impl Edge {
                 self.ports.insert(index, port.context("opening UDP port 68 to renew the lease")?);
             }
             Step::Silence(index) => drop(self.ports.remove(&index)),
+            Step::Listen6(index) => {
+                let port = Port::on_link_local(index, &name(index), self.to.clone());
+                self.ports6.insert(index, port.context("opening UDP port 546 for DHCPv6")?);
+            }
+            Step::Silence6(index) => drop(self.ports6.remove(&index)),
+            Step::Send6(index, message) => {
+                let sent = self.ports6.get(&index).map(|port| port.send_6(&message));
+                sent.transpose().context("sending a DHCPv6 message")?;
+            }
             Step::Broadcast(index, message) => self.send(index, Ipv4Addr::BROADCAST, &message)?,
             Step::Send { index, to, message } => self.send(index, to, &message)?,
-            Step::Nameservers(servers) => self.nameservers(&servers)?,
+            Step::Resolver { nameservers, search } => self.resolver(&nameservers, &search)?,
             Step::LeaveUp(index) => self.note(|ledger| ledger.strike(&Entry::Up(index))),
             Step::LeaveAll(index) => self.note(|ledger| ledger.leave(index)),
             Step::Forget(index) => self.note(|ledger| ledger.forget(index)),
@@ -129,9 +155,19 @@ impl Edge {
         }
     }
 
+    /// Sees to a setting of the kernel's IPv6.
+    fn set(&mut self, index: u32, setting: Setting, on: bool) -> Result<()> {
+        let Some(Planned { before, ours }) = sysctl::plan(&self.root, index, setting, on)? else { return Ok(()) };
+        if on == (setting != Setting::DisableIpv6) {
+            self.note(|ledger| ledger.record(Entry::Advertised(index)));
+        }
+        self.note(|ledger| ledger.record(Entry::Setting { index, setting, before, ours }));
+        sysctl::set(&self.root, index, setting, ours)
+    }
+
     /// Writes `/etc/resolv.conf` (resolv.conf(5)), unless somebody else has written or linked it.
-    fn nameservers(&mut self, servers: &[IpAddr]) -> Result<()> {
-        let path = &self.resolver.clone();
+    fn resolver(&mut self, nameservers: &[IpAddr], search: &[String]) -> Result<()> {
+        let path = &self.root.join("/etc/resolv.conf");
         let ours = self.ledger.file(path);
         let empty = match fs::symlink_metadata(path) {
             Ok(it) if ours.is_some_and(|ours| holds(path, ours)) => it.len() == 0,
@@ -140,15 +176,30 @@ impl Edge {
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error).with_context(|| format!("looking at {}", path.display())),
         };
-        let contents: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+        let mut contents: String = nameservers.iter().map(|server| format!("nameserver {server}\n")).collect();
+        if !search.is_empty() {
+            contents += &format!("search {}\n", search.join(" "));
+        }
         self.note(|ledger| ledger.record(Entry::File { path: path.clone(), contents: contents.clone(), empty }));
         fs::write(path, &contents).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Leaves everything, and tells the real system about it. The failures are returned, not logged.
+    pub fn keep<'a>(&self, kept: impl Iterator<Item = Kept<'a>>) -> Vec<anyhow::Error> {
+        let write = |(path, contents): (String, String)| {
+            let path = self.root.join(path);
+            fs::create_dir_all(path.parent().expect("it is below /run"))
+                .and_then(|()| fs::write(&path, contents))
+                .with_context(|| format!("writing {}", path.display()))
+        };
+        kept.flat_map(|it| it.files()).filter_map(|file| write(file).err()).collect()
     }
 
     /// Takes everything away again, but for the journal. The failures are returned, not logged.
     pub async fn undo(mut self) -> Vec<anyhow::Error> {
         self.ports.clear();
-        self.ledger.undo(&mut Everything(self.netlink)).await
+        self.ports6.clear();
+        self.ledger.undo(&mut Everything { netlink: self.netlink, root: self.root }).await
     }
 }
 
@@ -157,8 +208,8 @@ impl Edge {
 ///
 /// # Errors
 /// When the kernel has no netlink for us.
-pub async fn open(journal: &Journal) -> io::Result<Netlink> {
-    let netlink = Netlink::open()?;
+pub async fn open(root: &Root) -> io::Result<Netlink> {
+    let (netlink, journal) = (Netlink::open()?, Journal::new(root));
     let left = journal.load().unwrap_or_else(|error| {
         log::warn!("network: ignoring what an earlier vestibule may have left behind: {error:#}");
         None
@@ -166,7 +217,7 @@ pub async fn open(journal: &Journal) -> io::Result<Netlink> {
     let Some(mut left) = left else { return Ok(netlink) };
     log::warn!("network: taking away what a vestibule that was killed has left behind");
     // In this order: if this one is killed too, it is still noted what is left to do.
-    let mut failures = left.undo(&mut Everything(netlink)).await;
+    let mut failures = left.undo(&mut Everything { netlink, root: root.clone() }).await;
     failures.extend(journal.remove().err());
     for failure in failures {
         log::error!("network: undoing: {failure:#}");
@@ -174,17 +225,49 @@ pub async fn open(journal: &Journal) -> io::Result<Netlink> {
     Netlink::open() // what has changed until now is no news on this one
 }
 
+/// What a step is about, should it fail.
+pub enum Subject {
+    Link(u32),
+    /// An interface that is not there yet.
+    Name(String),
+    Nothing,
+}
+
+fn subject(step: &Step) -> Subject {
+    Subject::Link(match step {
+        Step::SetUp(index) | Step::SetDown(index) | Step::Listen(index) | Step::ListenAddressed(index) => *index,
+        Step::SetMtu { index, .. } | Step::SetMac { index, .. } | Step::Rename { index, .. } => *index,
+        Step::Set { index, .. } | Step::Join { index, .. } | Step::Prefer { slave: index, .. } => *index,
+        Step::Broadcast(index, _) | Step::Send { index, .. } | Step::Listen6(index) | Step::Send6(index, _) => *index,
+        Step::AddAddress(it) | Step::RemoveAddress(it) => it.index,
+        Step::AddRoute(it) | Step::RemoveRoute(it) => it.index,
+        Step::Make { name, .. } => return Subject::Name(name.clone()),
+        Step::Silence(_) | Step::Silence6(_) | Step::LeaveUp(_) | Step::LeaveAll(_) | Step::Forget(_) => {
+            return Subject::Nothing;
+        }
+        Step::Resolver { .. } | Step::Log(_) => return Subject::Nothing,
+    })
+}
+
 /// Network and files.
-struct Everything(Netlink);
+struct Everything {
+    netlink: Netlink,
+    root: Root,
+}
 
 impl Undo for Everything {
     async fn undo(&mut self, entry: &Entry) -> Result<()> {
-        let Entry::File { path, contents, empty } = entry else { return self.0.undo(entry).await };
-        if !holds(path, contents) {
-            return Ok(()); // somebody has made it theirs
+        match entry {
+            Entry::File { path, contents, empty } if holds(path, contents) => {
+                let undone = if *empty { fs::write(path, "") } else { fs::remove_file(path) };
+                undone.with_context(|| format!("taking back {}", path.display()))
+            }
+            Entry::File { .. } => Ok(()), // somebody has made it theirs
+            Entry::Setting { index, setting, before, ours } => {
+                sysctl::put_back(&self.root, *index, *setting, *before, *ours)
+            }
+            entry => self.netlink.undo(entry).await,
         }
-        let undone = if *empty { fs::write(path, "") } else { fs::remove_file(path) };
-        undone.with_context(|| format!("taking back {}", path.display()))
     }
 }
 
@@ -194,8 +277,6 @@ fn holds(path: &Path, contents: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use nix::libc;
-
     use super::*;
     use crate::{
         daemon::net::step::{Address, Route},
@@ -211,12 +292,11 @@ mod tests {
         let (to, _messages) = mpsc::channel(1);
         let mut edge = Edge::new(Netlink::open().unwrap(), &root, to);
         let ip = Ipv4Addr::new(192, 0, 2, 7);
-        let address = Address { index: NOWHERE, address: ip, prefix: 24, peer: None, valid: None };
-        let (destination, gateway) = (Ipv4Addr::UNSPECIFIED, None);
-        let onlink = false;
-        let route = Route { index: NOWHERE, destination, prefix: 0, gateway, onlink, source: ip, metric: 9999 };
+        let address = Address { index: NOWHERE, address: ip.into(), prefix: 24, peer: None, valid: None };
+        let (destination, gateway, onlink) = (Ipv4Addr::UNSPECIFIED.into(), None, false);
+        let route = Route { index: NOWHERE, destination, prefix: 0, gateway, onlink, source: Some(ip), metric: 9999 };
         let mtu = Step::SetMtu { index: NOWHERE, mtu: 1400, before: 1500 };
-        let servers = Step::Nameservers(vec![ip.into()]);
+        let servers = Step::Resolver { nameservers: vec![ip.into()], search: Vec::new() };
         for step in [mtu, Step::SetUp(NOWHERE), Step::AddAddress(address), Step::AddRoute(route), servers] {
             edge.perform(step.clone(), |_| String::new()).await.expect_err(&format!("{step:?}"));
         }

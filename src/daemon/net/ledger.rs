@@ -5,16 +5,36 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::step::{Address, Route};
+use super::step::{Address, Route, Setting};
+use crate::config::network::Mac;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// It was down before.
     Up(u32),
+    /// It was up before.
+    Down(u32),
     Mtu {
         index: u32,
         before: u32,
     },
+    Mac {
+        index: u32,
+        before: Mac,
+    },
+    /// A setting of the kernel's IPv6 that is `ours` now.
+    Setting {
+        index: u32,
+        setting: Setting,
+        before: i32,
+        ours: i32,
+    },
+    /// From now on the kernel may add what routers advertise, and did not before.
+    Advertised(u32),
+    /// An interface that there was not before.
+    Made(String),
+    /// It was not part of another interface before.
+    Joined(u32),
     Address(Address),
     Route(Route),
     /// A file with these contents. `empty` says that there was an empty one before, or else none.
@@ -32,7 +52,13 @@ impl Entry {
             (Self::Address(a), Self::Address(b)) => {
                 (a.index, a.address, a.prefix, a.peer) == (b.index, b.address, b.prefix, b.peer)
             }
-            (Self::Mtu { index: a, .. }, Self::Mtu { index: b, .. }) => a == b,
+            (Self::Mtu { index: a, .. }, Self::Mtu { index: b, .. })
+            | (Self::Mac { index: a, .. }, Self::Mac { index: b, .. })
+            // What it was before us is what counts.
+            | (Self::Up(a) | Self::Down(a), Self::Up(b) | Self::Down(b)) => a == b,
+            (Self::Setting { index: a, setting, .. }, Self::Setting { index: b, setting: other, .. }) => {
+                (a, setting) == (b, other)
+            }
             (Self::File { path: a, .. }, Self::File { path: b, .. }) => a == b,
             _ => self == other,
         }
@@ -40,10 +66,11 @@ impl Entry {
 
     fn index(&self) -> Option<u32> {
         match self {
-            Self::Up(index) | Self::Mtu { index, .. } => Some(*index),
+            Self::Up(index) | Self::Down(index) | Self::Advertised(index) | Self::Joined(index) => Some(*index),
+            Self::Mtu { index, .. } | Self::Mac { index, .. } | Self::Setting { index, .. } => Some(*index),
             Self::Address(address) => Some(address.index),
             Self::Route(route) => Some(route.index),
-            Self::File { .. } => None,
+            Self::Made(_) | Self::File { .. } => None,
         }
     }
 }
@@ -65,7 +92,12 @@ impl Ledger {
     /// before us is what we found the first time.
     pub fn record(&mut self, entry: Entry) {
         match self.0.iter_mut().find(|it| it.same(&entry)) {
-            Some(Entry::Mtu { .. }) => {}
+            Some(Entry::Up(_) | Entry::Down(_) | Entry::Mtu { .. } | Entry::Mac { .. }) => {}
+            Some(Entry::Setting { ours, .. }) => {
+                if let Entry::Setting { ours: new, .. } = entry {
+                    *ours = new;
+                }
+            }
             Some(Entry::File { contents, .. }) => {
                 if let Entry::File { contents: new, .. } = entry {
                     *contents = new;
@@ -175,7 +207,7 @@ mod tests {
         ledger.strike(&address(7, 1));
         ledger.forget(3);
         assert_eq!(undo(&mut ledger).0, [address(8, 60), Entry::Up(2)]);
-        let (destination, source) = ([0; 4].into(), [192, 0, 2, 7].into());
+        let (destination, source) = ([0; 4].into(), Some([192, 0, 2, 7].into()));
         let route = Route { index: 2, destination, prefix: 0, gateway: None, onlink: false, source, metric: 2050 };
         let mtu = Entry::Mtu { index: 2, before: 1500 };
         for entry in [mtu, Entry::Up(2), address(7, 60), Entry::Route(route), Entry::Up(3), file("a", false)] {

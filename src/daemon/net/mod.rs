@@ -3,10 +3,15 @@
 //! Events from the kernel and from DHCP servers go into [`plan`], which is pure and answers with steps; [`edge`] does
 //! them and keeps the [`ledger`]. One task turns this wheel; nothing waits for it.
 
+mod advert;
+mod changes;
 mod dhcp;
+mod dhcp6;
+mod domain;
 mod edge;
 mod facts;
 mod journal;
+mod keep;
 mod ledger;
 mod link;
 mod netlink;
@@ -16,6 +21,7 @@ mod plan;
 mod port;
 mod rtmessage;
 mod step;
+mod sysctl;
 mod udp;
 
 use std::{
@@ -32,7 +38,7 @@ use tokio::{
 };
 
 use self::{
-    edge::Edge,
+    edge::{Edge, Subject},
     journal::Journal,
     netlink::{Change, Netlink},
     plan::Plan,
@@ -70,7 +76,7 @@ pub fn start(config: NetworkConfig, root: Root) -> Net {
 /// Takes away what a daemon of this boot that was killed has added, for when no other one comes after it. Logs what
 /// fails; ten seconds at most.
 pub async fn take_back(root: &Root) {
-    match timeout(UNDO, edge::open(&Journal::new(root))).await {
+    match timeout(UNDO, edge::open(root)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             log::error!("network: no access to the kernel's network ({error}); nothing can be taken back")
@@ -85,7 +91,7 @@ impl Net {
         self.links.clone()
     }
 
-    /// Takes away all that was added, last first, within ten seconds. Logs what fails. The lease is not given back: see
+    /// Takes away all that was added, unless it is to be kept, last first, within ten seconds. Logs what fails. The lease is not given back: see
     /// `dhcp`.
     pub async fn undo(mut self) {
         // If nobody listens, the task has ended by itself, and there is nothing to wait for.
@@ -101,7 +107,7 @@ impl Net {
 }
 
 async fn run(config: NetworkConfig, root: Root, shown: watch::Sender<Arc<[Link]>>, stop: oneshot::Receiver<()>) {
-    let netlink = match edge::open(&Journal::new(&root)).await {
+    let netlink = match edge::open(&root).await {
         Ok(netlink) => netlink,
         Err(error) => {
             log::error!("network: no access to the kernel's network ({error}); everything else goes on");
@@ -109,15 +115,17 @@ async fn run(config: NetworkConfig, root: Root, shown: watch::Sender<Arc<[Link]>
         }
     };
     let (to, messages) = mpsc::channel(MESSAGES);
-    let neednet = config.neednet;
+    let (neednet, keep) = (config.neednet, config.keep);
     let plan = Plan::new(config, hostname(&root), seed());
     let edge = Edge::new(netlink, &root, to);
-    Room { root, neednet, began: Instant::now(), plan, edge, connected: true, messages, shown }.serve(stop).await;
+    Room { root, neednet, keep, began: Instant::now(), plan, edge, connected: true, messages, shown }.serve(stop).await;
 }
 
 struct Room {
     root: Root,
     neednet: bool,
+    /// What we have added stays.
+    keep: bool,
     began: Instant,
     plan: Plan,
     edge: Edge,
@@ -158,7 +166,7 @@ impl Room {
                     self.connected = false;
                     list_at = Some(Instant::now());
                 }
-                Wake::Message((index, message)) => self.handle(Event::Message { index, message }).await,
+                Wake::Message(event) => self.handle(event).await,
                 Wake::Deadline => self.tick().await,
             }
         }
@@ -166,6 +174,13 @@ impl Room {
             log::error!("network: the netlink socket failed and can't be opened again ({error})");
         }
         self.look_again().await; // so that nothing is taken away that is somebody else's by now
+        if self.keep {
+            for failure in self.edge.keep(self.plan.kept()) {
+                log::error!("network: telling the real system of what stays: {failure:#}");
+            }
+            log::info!("network: everything stays as it is, as the configuration says");
+            return;
+        }
         for failure in self.edge.undo().await {
             log::error!("network: undoing: {failure:#}");
         }
@@ -210,7 +225,9 @@ impl Room {
             Change::LinkGone(index) => Event::LinkGone(index),
             Change::Address(address) => Event::Address(address),
             Change::AddressGone(address) => Event::AddressGone(address),
-            Change::Overrun => return,
+            Change::Advert { index, advert } => Event::Advert { index, advert },
+            Change::Router { index, wants } => Event::Router { index, wants },
+            Change::Route(_) | Change::Overrun => return,
         };
         self.handle(event).await;
     }
@@ -242,11 +259,15 @@ impl Room {
                 let name = |index| self.plan.name(index).to_owned();
                 match self.edge.perform(step, name).await {
                     Ok(()) => {}
-                    Err((Some(index), error)) => {
+                    Err((Subject::Link(index), error)) => {
                         let failed = Event::Failed { index, why: format!("{error:#}") };
                         more.extend(self.plan.handle(self.began.elapsed(), failed));
                     }
-                    Err((None, error)) => log::error!("network: {error:#}"),
+                    Err((Subject::Name(name), error)) => {
+                        let failed = Event::NotMade { name, why: format!("{error:#}") };
+                        more.extend(self.plan.handle(self.began.elapsed(), failed));
+                    }
+                    Err((Subject::Nothing, error)) => log::error!("network: {error:#}"),
                 }
             }
             steps = more;

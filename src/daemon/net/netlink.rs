@@ -29,9 +29,8 @@ use tokio::{
 
 pub use super::rtmessage::Change;
 use super::{
-    ledger::{Entry, Undo},
     rtmessage::{Body, Request, messages},
-    step::{Address, AddressSeen, LinkSeen, Route},
+    step::{AddressSeen, LinkSeen},
 };
 use crate::daemon::descriptors;
 
@@ -68,7 +67,9 @@ impl Netlink {
     pub fn open() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-        let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        let addresses = libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        let routers = libc::RTMGRP_IPV6_IFINFO | 1 << (libc::RTNLGRP_ND_USEROPT - 1);
+        let groups = libc::RTMGRP_LINK | addresses | routers;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups as u32))?;
         // Nobody but the kernel, which is port 0, can answer us then.
         connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
@@ -101,45 +102,8 @@ impl Netlink {
         }
     }
 
-    pub async fn set_up(&mut self, index: u32) -> Result<()> {
-        self.change(&Request::set_up(index, true)).await.context("setting the interface up")
-    }
-
-    pub async fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<()> {
-        self.change(&Request::set_mtu(index, mtu)).await.with_context(|| format!("setting the MTU to {mtu}"))
-    }
-
-    async fn set_down(&mut self, index: u32) -> Result<()> {
-        self.change(&Request::set_up(index, false)).await.context("setting the interface down")
-    }
-
-    /// Adds it, or gives it the new time.
-    pub async fn add_address(&mut self, it: &Address) -> Result<()> {
-        let added = self.change(&Request::add_address(it)).await;
-        added.with_context(|| format!("adding {}/{}", it.address, it.prefix))
-    }
-
-    pub async fn remove_address(&mut self, it: &Address) -> Result<()> {
-        let removed = self.change(&Request::remove_address(it)).await;
-        gone_is_well(removed).with_context(|| format!("removing {}/{}", it.address, it.prefix))
-    }
-
-    pub async fn add_route(&mut self, it: &Route) -> Result<()> {
-        let added = self.change(&Request::add_route(it)).await;
-        added.with_context(|| format!("adding the route to {}/{}", it.destination, it.prefix))
-    }
-
-    pub async fn remove_route(&mut self, it: &Route) -> Result<()> {
-        let removed = self.change(&Request::remove_route(it)).await;
-        gone_is_well(removed).with_context(|| format!("removing the route to {}/{}", it.destination, it.prefix))
-    }
-
-    async fn change(&mut self, request: &Request) -> Result<()> {
-        self.request(request).await.map(drop)
-    }
-
     /// What a request lists, if that is what it does.
-    async fn request(&mut self, request: &Request) -> Result<Vec<Change>> {
+    pub async fn request(&mut self, request: &Request) -> Result<Vec<Change>> {
         match timeout(ANSWER, self.answer(request)).await {
             Ok(answer) => Ok(answer?),
             Err(_) => bail!("the kernel did not answer in {} s", ANSWER.as_secs()),
@@ -224,30 +188,6 @@ impl Netlink {
     }
 }
 
-impl Undo for Netlink {
-    async fn undo(&mut self, entry: &Entry) -> Result<()> {
-        match entry {
-            Entry::Up(index) => gone_is_well(self.set_down(*index).await),
-            Entry::Mtu { index, before } => gone_is_well(self.set_mtu(*index, *before).await),
-            Entry::Address(address) => self.remove_address(address).await,
-            Entry::Route(route) => self.remove_route(route).await,
-            Entry::File { path, .. } => bail!("{}: not a thing of the network", path.display()),
-        }
-    }
-}
-
-/// To take away what is not there any more is no failure.
-fn gone_is_well(result: Result<()>) -> Result<()> {
-    use nix::libc::{EADDRNOTAVAIL, ENODEV, ESRCH};
-    result.or_else(|error| {
-        let code = error.chain().find_map(|it| it.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
-        match code {
-            Some(EADDRNOTAVAIL | ENODEV | ESRCH) => Ok(()),
-            _ => Err(error),
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,7 +259,7 @@ mod tests {
         let mut netlink = Netlink::open().unwrap();
         let (links, _) = netlink.list().await.unwrap();
         assert!(links.iter().any(|link| link.name == "lo"));
-        let refused = netlink.set_mtu(i32::MAX as u32, 1500).await.unwrap_err();
+        let refused = netlink.request(&Request::set_mtu(i32::MAX as u32, 1500)).await.unwrap_err();
         let code = refused.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
         assert!(matches!(code, Some(libc::ENODEV | libc::EPERM)), "{refused:#}");
     }

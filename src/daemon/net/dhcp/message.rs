@@ -4,10 +4,14 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
+use crate::daemon::net::domain;
+
 pub const MASK: u8 = 1;
 pub const ROUTERS: u8 = 3;
 pub const NAMESERVERS: u8 = 6;
 pub const HOSTNAME: u8 = 12;
+pub const DOMAIN: u8 = 15;
+pub const MTU: u8 = 26;
 pub const REQUESTED_ADDRESS: u8 = 50;
 pub const LEASE_TIME: u8 = 51;
 const OVERLOAD: u8 = 52;
@@ -18,7 +22,12 @@ pub const REASON: u8 = 56;
 pub const MAX_SIZE: u8 = 57;
 pub const RENEWAL_TIME: u8 = 58;
 pub const REBINDING_TIME: u8 = 59;
+pub const VENDOR_CLASS: u8 = 60;
 pub const CLIENT_ID: u8 = 61;
+/// A full host name, RFC 4702.
+pub const FULL_NAME: u8 = 81;
+/// Domain search, RFC 3397.
+pub const SEARCH: u8 = 119;
 /// Classless static routes, RFC 3442.
 pub const ROUTES: u8 = 121;
 const PAD: u8 = 0;
@@ -34,6 +43,8 @@ const COOKIE: [u8; 4] = [99, 130, 83, 99];
 const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
 const OPTIONS: usize = 240;
+/// In the first byte of the flags.
+const BROADCAST: u8 = 0x80;
 /// Relays and old servers drop what is shorter than a BOOTP message (RFC 1542 section 2.1).
 const SHORTEST: usize = 300;
 
@@ -46,6 +57,8 @@ pub struct Message {
     pub xid: u32,
     /// Seconds since the client began.
     pub secs: u16,
+    /// The client wants its answer sent to everybody (the one flag that there is).
+    pub broadcast: bool,
     /// The address that the client has already (`ciaddr`).
     pub client: Ipv4Addr,
     /// The address that the server gives (`yiaddr`).
@@ -78,6 +91,7 @@ impl Message {
             reply: operation == 2,
             xid: u32::from_be_bytes(*header[4..].first_chunk()?),
             secs: u16::from_be_bytes(*header[8..].first_chunk()?),
+            broadcast: header[10] & BROADCAST != 0,
             client: Ipv4Addr::from(*header[12..].first_chunk::<4>()?),
             yours: Ipv4Addr::from(*header[16..].first_chunk::<4>()?),
             mac: *header[28..].first_chunk()?,
@@ -90,6 +104,7 @@ impl Message {
         bytes[..3].copy_from_slice(&[1 + u8::from(self.reply), 1, 6]);
         bytes[4..8].copy_from_slice(&self.xid.to_be_bytes());
         bytes[8..10].copy_from_slice(&self.secs.to_be_bytes());
+        bytes[10] = if self.broadcast { BROADCAST } else { 0 };
         bytes[12..16].copy_from_slice(&self.client.octets());
         bytes[16..20].copy_from_slice(&self.yours.octets());
         bytes[28..34].copy_from_slice(&self.mac);
@@ -118,6 +133,10 @@ impl Message {
         Some(u32::from_be_bytes(*self.options.get(&code)?.first_chunk()?))
     }
 
+    pub fn short(&self, code: u8) -> Option<u16> {
+        Some(u16::from_be_bytes(*self.options.get(&code)?.first_chunk()?))
+    }
+
     pub fn address(&self, code: u8) -> Option<Ipv4Addr> {
         self.addresses(code).next()
     }
@@ -131,6 +150,15 @@ impl Message {
     pub fn prefix(&self) -> Option<u8> {
         let bits = self.number(MASK)?;
         (bits.leading_ones() + bits.trailing_zeros() >= 32).then_some(bits.leading_ones() as u8)
+    }
+
+    /// The domains in which a name without dots is looked for: the search list, or else the domain name.
+    pub fn search(&self) -> Vec<String> {
+        let listed = self.options.get(&SEARCH).map(|bytes| domain::list(bytes)).unwrap_or_default();
+        // Some servers end the domain name with a zero (RFC 2132 section 2 says that they should not).
+        let name = self.options.get(&DOMAIN).and_then(|bytes| str::from_utf8(bytes).ok());
+        let name = name.map(|name| name.trim_end_matches(['\0', '.'])).filter(|name| domain::is_sensible(name));
+        if listed.is_empty() { name.map(str::to_owned).into_iter().collect() } else { listed }
     }
 
     /// Classless static routes: destination, prefix length, gateway; `None` when there are none or they are malformed.
@@ -180,6 +208,7 @@ mod tests {
             reply: true,
             xid: 0x1234_5678,
             secs: 9,
+            broadcast: false,
             client: Ipv4Addr::UNSPECIFIED,
             yours: Ipv4Addr::new(192, 0, 2, 7),
             mac: [2, 0, 0, 0, 0, 1],
@@ -197,6 +226,18 @@ mod tests {
         for malformed in [&[33, 1, 2, 3, 4, 5, 6, 7, 8][..], &[24, 10, 0, 0, 192, 0, 2], &[24, 10], &[]] {
             assert_eq!(routes(malformed), None, "{malformed:?}");
         }
+    }
+
+    #[test]
+    fn search() {
+        let search = |options: &[(u8, &[u8])]| message(options.iter().map(|(code, it)| (*code, it.to_vec()))).search();
+        let listed = (SEARCH, &b"\x03lab\x07example\0\x01b\xc0\x04"[..]);
+        assert_eq!(search(&[]), [""; 0]);
+        assert_eq!(search(&[listed]), ["lab.example", "b.example"]);
+        assert_eq!(search(&[(DOMAIN, b"example.org\0")]), ["example.org"]);
+        assert_eq!(search(&[(DOMAIN, b"example.org"), listed]), ["lab.example", "b.example"]);
+        assert_eq!(search(&[(DOMAIN, b"example.org"), (SEARCH, b"\xff")]), ["example.org"]);
+        assert_eq!(search(&[(DOMAIN, b"a\nnameserver 203.0.113.1")]), [""; 0]);
     }
 
     #[test]
@@ -233,11 +274,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_again(
-            reply: bool, xid: u32, secs: u16, client: u32, yours: u32, mac: [u8; 6],
+            reply: bool, xid: u32, secs: u16, broadcast: bool, client: u32, yours: u32, mac: [u8; 6],
             options in prop::collection::btree_map((1u8..=254).prop_filter("not overload", |code| *code != OVERLOAD),
                                                    prop::collection::vec(any::<u8>(), 0..600), 0..8),
         ) {
-            let message = Message { reply, xid, secs, client: client.into(), yours: yours.into(), mac, options };
+            let message = Message { reply, xid, secs, broadcast, client: client.into(), yours: yours.into(), mac, options };
             prop_assert_eq!(Message::decode(&message.encode()), Some(message));
         }
 
@@ -248,7 +289,7 @@ mod tests {
             bytes.extend(tail);
             bytes.truncate(cut);
             if let Some(message) = Message::decode(&bytes) {
-                let _ = (message.prefix(), message.routes(), message.number(LEASE_TIME), message.address(SERVER));
+                let _ = (message.prefix(), message.routes(), message.number(LEASE_TIME), message.address(SERVER), message.search());
             }
         }
     }

@@ -1,14 +1,25 @@
 //! A DHCPv4 client (RFC 2131) as a pure state machine: messages and time in, messages and leases out.
 //!
-//! What it does not do: DECLINE (no address conflict detection) and RELEASE. The lease is kept at hand-over on purpose:
-//! the real system asks again from the same interface and gets the same address, so that nobody's known host, firewall
-//! rule or open terminal is surprised.
+//! What it does not do: RELEASE, and DECLINE (no detection of address conflicts: servers that care ask the network
+//! before they offer, and a client that listens before it takes an address takes seconds more each time). The lease is
+//! kept at hand-over on purpose: the real system asks again from the same interface and gets the same address, so that
+//! nobody's known host, firewall rule or open terminal is surprised.
+//!
+//! The same address needs the same client identifier. Ours is the hardware address as RFC 2132 section 9.14 has it,
+//! which is what NetworkManager sends by default, networkd where dracut or `ip=` configures it
+//! (`ClientIdentifier=mac`), and what servers make of a client that sends none (dhclient, ipconfig). The DUID of
+//! RFC 4361 is made of a machine id, which an initramfs does not have.
 
+mod lease;
 pub mod message;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
+pub use lease::Lease;
+use lease::usable;
 use message::Message;
+
+use super::domain;
 
 /// The first question is repeated after this time, doubled up to [`SLOWEST`]. RFC 2131 section 4.1 advises 4 s; the
 /// first packet after a link comes up is lost so often that asking earlier makes a boot faster, and one packet more
@@ -20,27 +31,14 @@ const SLOWEST: Duration = Duration::from_secs(32);
 const REQUEST_TRIES: u32 = 4;
 /// RFC 2131 section 4.4.5: while renewing, not more often than this.
 const RENEW_RETRY: Duration = Duration::from_secs(60);
-/// Used when a server forgets the time, which RFC 2131 does not allow.
-const FORGOTTEN_LEASE: u32 = 3600;
-/// Shorter leases are taken as this long, or renewals would flood the network.
-const SHORTEST_LEASE: u32 = 10;
-/// What a lease time of all ones means: for ever (RFC 2131 section 3.3).
-const FOREVER: u32 = u32::MAX;
-
-/// What a server granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    pub address: Ipv4Addr,
-    pub prefix: u8,
-    /// Destination, prefix length, gateway (0.0.0.0: directly on the link).
-    pub routes: Vec<(Ipv4Addr, u8, Ipv4Addr)>,
-    pub nameservers: Vec<Ipv4Addr>,
-    pub server: Ipv4Addr,
-    /// `None`: for ever.
-    pub valid: Option<Duration>,
-    renew: Duration,
-    rebind: Duration,
-}
+/// But a lease of few minutes would so be asked for once or twice only, and be lost with two packets: this part of it
+/// is often enough.
+const RENEW_RETRY_SHARE: u32 = 32;
+/// How often it is asked whether a lease is good on the network behind a cable that was out. Over a minute in all, as a
+/// switch may take half of that to let the first packet pass.
+const DOUBT_TRIES: u32 = 6;
+/// By which a server may tell us from others. It has no meaning of its own.
+const VENDOR_CLASS: &[u8] = b"vestibule";
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,14 +63,29 @@ pub struct Client {
     began: Duration,
     /// How often in a row what was offered was refused.
     refusals: u32,
+    /// Answers are to be sent to everybody. Asked for by turns, as there are servers, relays and switches that fail at
+    /// the one and at the other.
+    broadcast: bool,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
     Selecting { tries: u32, next: Duration },
-    Requesting { address: Ipv4Addr, server: Ipv4Addr, tries: u32, next: Duration },
-    Bound { lease: Lease, since: Duration, next: Option<Duration> },
+    Requesting { address: Ipv4Addr, server: Ipv4Addr, tries: u32, asked: Duration, next: Duration },
+    Bound(Held),
+}
+
+/// A lease that is in force.
+#[derive(Debug)]
+struct Held {
+    lease: Box<Lease>,
+    since: Duration,
+    next: Option<Duration>,
+    /// When the question was asked that has no answer yet.
+    asked: Option<Duration>,
+    /// The cable was out; how often it was asked since whether the lease is still good.
+    doubt: Option<u32>,
 }
 
 impl Client {
@@ -85,9 +98,10 @@ impl Client {
             xid: 0,
             began: now,
             refusals: 0,
+            broadcast: false,
             state: State::Selecting { tries: 0, next: now },
         };
-        let actions = client.discover(now);
+        let actions = client.restart(now);
         (client, actions)
     }
 
@@ -95,25 +109,23 @@ impl Client {
     pub fn deadline(&self) -> Option<Duration> {
         match &self.state {
             State::Selecting { next, .. } | State::Requesting { next, .. } => Some(*next),
-            State::Bound { next, .. } => *next,
+            State::Bound(held) => held.next,
         }
     }
 
     /// The lease that is in force.
     pub fn lease(&self) -> Option<&Lease> {
         match &self.state {
-            State::Bound { lease, .. } => Some(lease),
+            State::Bound(held) => Some(&held.lease),
             _ => None,
         }
     }
 
     /// The interface may be on another network now: ask any server whether the lease is still good.
     pub fn verify(&mut self, now: Duration) -> Vec<Action> {
-        let State::Bound { lease, next, .. } = &mut self.state else { return Vec::new() };
-        let address = lease.address;
-        *next = next.map(|next| next.min(now + RENEW_RETRY)); // a lease for ever has no timer, and is asked about once
-        self.xid = self.random();
-        vec![Action::Send { to: Ipv4Addr::BROADCAST, message: self.question(message::REQUEST, now, address) }]
+        let State::Bound(held) = &mut self.state else { return Vec::new() };
+        held.doubt = Some(0);
+        self.renew(now)
     }
 
     /// Time has passed.
@@ -129,7 +141,7 @@ impl Client {
         }
     }
 
-    /// A message has come. Whatever does not answer our last question is ignored.
+    /// A message has come. Whatever does not answer our last question, or answers it again, is ignored.
     pub fn message(&mut self, now: Duration, message: &Message) -> Vec<Action> {
         if !message.reply || message.xid != self.xid || message.mac != self.mac {
             return Vec::new();
@@ -138,29 +150,30 @@ impl Client {
         match (&self.state, message.message_type()) {
             (State::Selecting { .. }, Some(message::OFFER)) => match (usable(message.yours), from) {
                 (Some(address), Some(server)) => {
-                    self.state = State::Requesting { address, server, tries: 0, next: now };
+                    self.state = State::Requesting { address, server, tries: 0, asked: now, next: now };
                     self.request(now)
                 }
                 _ => Vec::new(),
             },
-            (State::Requesting { server, .. }, Some(message::ACK)) => match lease(message, *server) {
-                Some(lease) => self.bind(now, lease),
-                None => Vec::new(),
-            },
-            // Only after a question of ours: the transaction number changes with each renewal.
-            (State::Bound { lease: old, .. }, Some(message::ACK)) => match lease(message, old.server) {
-                Some(lease) if lease.address == old.address => self.bind(now, lease),
-                Some(lease) => {
-                    let reason = format!("the server moved it from {} to {}", old.address, lease.address);
-                    [vec![Action::Lost(reason)], self.bind(now, lease)].concat()
-                }
+            (State::Requesting { server, asked, .. }, Some(message::ACK)) => match Lease::read(message, *server) {
+                Some(lease) => self.bind(*asked, lease),
                 None => Vec::new(),
             },
             (State::Requesting { server, .. }, Some(message::NAK)) if from.is_none_or(|from| from == *server) => {
                 self.back_off(now);
                 Vec::new()
             }
-            (State::Bound { lease, .. }, Some(message::NAK)) => {
+            (State::Bound(Held { lease: old, asked: Some(asked), .. }), Some(message::ACK)) => {
+                match Lease::read(message, old.server) {
+                    Some(lease) if lease.address == old.address => self.bind(*asked, lease),
+                    Some(lease) => {
+                        let reason = format!("the server moved it from {} to {}", old.address, lease.address);
+                        [vec![Action::Lost(reason)], self.bind(*asked, lease)].concat()
+                    }
+                    None => Vec::new(),
+                }
+            }
+            (State::Bound(Held { lease, asked: Some(_), .. }), Some(message::NAK)) => {
                 let server = from.unwrap_or(lease.server);
                 let reason = message.options.get(&message::REASON).map(|text| String::from_utf8_lossy(text));
                 let reason: String = reason.iter().flat_map(|text| text.chars()).filter(|c| !c.is_control()).collect();
@@ -174,6 +187,7 @@ impl Client {
 
     fn restart(&mut self, now: Duration) -> Vec<Action> {
         self.began = now;
+        self.xid = self.random();
         self.state = State::Selecting { tries: 0, next: now };
         self.discover(now)
     }
@@ -182,70 +196,92 @@ impl Client {
     fn back_off(&mut self, now: Duration) {
         let next = now + self.pause(self.refusals);
         self.refusals = self.refusals.saturating_add(1);
+        self.xid = self.random(); // the offer may come twice
         self.state = State::Selecting { tries: 1, next };
     }
 
+    /// With the same transaction number each time: an offer may be late, as many servers look first whether an address
+    /// is free, which takes dhcpd one second and dnsmasq three.
     fn discover(&mut self, now: Duration) -> Vec<Action> {
         let State::Selecting { tries, .. } = self.state else { return Vec::new() };
         let next = now + self.pause(tries);
+        self.broadcast = tries % 2 == 1;
         self.state = State::Selecting { tries: tries.saturating_add(1), next };
-        self.xid = self.random();
         vec![Action::Broadcast(self.question(message::DISCOVER, now, Ipv4Addr::UNSPECIFIED))]
     }
 
     fn request(&mut self, now: Duration) -> Vec<Action> {
         let State::Requesting { address, server, tries, .. } = self.state else { return Vec::new() };
         let next = now + self.pause(tries);
-        self.state = State::Requesting { address, server, tries: tries + 1, next };
+        self.broadcast ^= tries > 0; // first as in the question that was answered
+        self.state = State::Requesting { address, server, tries: tries + 1, asked: now, next };
         let mut question = self.question(message::REQUEST, now, Ipv4Addr::UNSPECIFIED);
         question.options.insert(message::REQUESTED_ADDRESS, address.octets().to_vec());
         question.options.insert(message::SERVER, server.octets().to_vec());
         vec![Action::Broadcast(question)]
     }
 
-    fn bind(&mut self, now: Duration, lease: Lease) -> Vec<Action> {
+    /// The lease counts from when it was asked for (RFC 2131 section 4.4.1).
+    fn bind(&mut self, since: Duration, lease: Lease) -> Vec<Action> {
         self.refusals = 0;
-        let next = lease.valid.map(|_| now + lease.renew);
-        self.state = State::Bound { lease: lease.clone(), since: now, next };
+        let next = lease.valid.map(|_| since + lease.renew);
+        self.state = State::Bound(Held { lease: lease.clone().into(), since, next, asked: None, doubt: None });
         vec![Action::Bound(lease)]
     }
 
-    /// T1 passed: ask the server that gave the lease. T2 passed: ask any. Expired: give the address up.
+    /// T1 passed: ask the server that gave the lease. T2 passed, or in doubt: ask any. Expired: give the address up.
     fn renew(&mut self, now: Duration) -> Vec<Action> {
-        let State::Bound { lease, since, next } = &mut self.state else { return Vec::new() };
-        let Some(valid) = lease.valid else { return Vec::new() };
-        let elapsed = now.saturating_sub(*since);
-        if elapsed >= valid {
+        let next_xid = self.random();
+        let doubt = match &self.state {
+            State::Bound(Held { doubt: Some(tries), .. }) if *tries < DOUBT_TRIES => Some((*tries, self.pause(*tries))),
+            _ => None,
+        };
+        let State::Bound(held) = &mut self.state else { return Vec::new() };
+        let lease = &held.lease;
+        let elapsed = now.saturating_sub(held.since);
+        if lease.valid.is_some_and(|valid| elapsed >= valid) {
             let lost = Action::Lost(format!("the lease from {} expired and nobody renewed it", lease.server));
             return [vec![lost], self.restart(now)].concat();
         }
-        let rebinding = elapsed >= lease.rebind;
-        let (to, until) = if rebinding { (Ipv4Addr::BROADCAST, valid) } else { (lease.server, lease.rebind) };
-        let pause = ((until - elapsed) / 2).max(RENEW_RETRY).min(until - elapsed);
-        *next = Some(now + pause);
+        held.doubt = doubt.map(|(tries, _)| tries + 1);
+        // What the lease itself wants next, if it has an end.
+        let wanted = lease.valid.map(|valid| match elapsed {
+            early if early < lease.renew => lease.renew - early,
+            late => {
+                let until = if late < lease.rebind { lease.rebind } else { valid };
+                let least = RENEW_RETRY.min(valid / RENEW_RETRY_SHARE);
+                ((until - late) / 2).max(least).min(until - late)
+            }
+        });
+        held.next = [wanted, doubt.map(|(_, pause)| pause)].into_iter().flatten().min().map(|pause| now + pause);
+        if doubt.is_none() && elapsed < lease.renew {
+            return Vec::new(); // nobody answered: it is as good as it was
+        }
+        held.asked = Some(now);
+        let to = if doubt.is_some() || elapsed >= lease.rebind { Ipv4Addr::BROADCAST } else { lease.server };
         let address = lease.address;
+        self.xid = next_xid;
         self.began = now;
-        self.xid = self.random();
+        self.broadcast = false;
         vec![Action::Send { to, message: self.question(message::REQUEST, now, address) }]
     }
 
     fn question(&self, kind: u8, now: Duration, client: Ipv4Addr) -> Message {
         use message::*;
-        let wanted = vec![MASK, ROUTES, ROUTERS, NAMESERVERS, LEASE_TIME, SERVER, RENEWAL_TIME, REBINDING_TIME];
-        let mut options = std::collections::BTreeMap::from([
+        // ROUTES before ROUTERS, as RFC 3442 wants it.
+        let wanted = [MASK, ROUTES, ROUTERS, NAMESERVERS, DOMAIN, MTU, LEASE_TIME, SERVER, RENEWAL_TIME];
+        let mut options = BTreeMap::from([
             (MESSAGE_TYPE, vec![kind]),
-            (PARAMETERS, wanted), // ROUTES before ROUTERS, as RFC 3442 wants it
-            // Hardware type and address, as RFC 2132 section 9.14 describes and most clients send: the real system is
-            // then likely to be the same client for the server.
+            (PARAMETERS, [&wanted[..], &[REBINDING_TIME, SEARCH]].concat()),
             (CLIENT_ID, [&[1], &self.mac[..]].concat()),
+            (VENDOR_CLASS, self::VENDOR_CLASS.to_vec()),
             // An Ethernet frame less IP and UDP headers.
             (MAX_SIZE, 1472u16.to_be_bytes().to_vec()),
         ]);
-        if let Some(name) = &self.hostname {
-            options.insert(HOSTNAME, name.as_bytes().to_vec());
-        }
+        options.extend(self.hostname.as_deref().and_then(name_option));
         let secs = now.saturating_sub(self.began).as_secs().min(u16::MAX.into()) as u16;
-        Message { reply: false, xid: self.xid, secs, client, yours: Ipv4Addr::UNSPECIFIED, mac: self.mac, options }
+        let (xid, broadcast, mac) = (self.xid, self.broadcast, self.mac);
+        Message { reply: false, xid, secs, broadcast, client, yours: Ipv4Addr::UNSPECIFIED, mac, options }
     }
 
     /// Doubles with each try, with up to a quarter more at random so that a rack that boots at once spreads out.
@@ -263,43 +299,15 @@ impl Client {
     }
 }
 
-fn usable(address: Ipv4Addr) -> Option<Ipv4Addr> {
-    let no = address.is_unspecified() || address.is_broadcast() || address.is_multicast() || address.is_loopback();
-    (!no).then_some(address)
-}
-
-fn lease(message: &Message, server: Ipv4Addr) -> Option<Lease> {
-    let address = usable(message.yours)?;
-    let seconds = message.number(message::LEASE_TIME).unwrap_or(FORGOTTEN_LEASE).max(SHORTEST_LEASE);
-    let valid = Duration::from_secs(seconds.into());
-    // RFC 2131 section 4.4.5: T1 is half of the lease time and T2 seven eighths, unless the server says otherwise.
-    let times = [message::RENEWAL_TIME, message::REBINDING_TIME].map(|code| message.number(code));
-    let (renew, rebind) = match times.map(|time| time.map(|seconds| Duration::from_secs(seconds.into()))) {
-        [Some(renew), Some(rebind)] if !renew.is_zero() && renew <= rebind && rebind <= valid => (renew, rebind),
-        _ => (valid / 2, valid * 7 / 8),
-    };
-    let routers = message.addresses(message::ROUTERS).filter(|router| usable(*router).is_some());
-    // RFC 3442: with classless routes, the routers are not used. Of several routers the first is the preferred one.
-    let default = || routers.take(1).map(|router| (Ipv4Addr::UNSPECIFIED, 0, router)).collect();
-    Some(Lease {
-        address,
-        prefix: message.prefix().unwrap_or_else(|| by_class(address)),
-        routes: message.routes().unwrap_or_else(default),
-        nameservers: message.addresses(message::NAMESERVERS).filter(|it| usable(*it).is_some()).collect(),
-        server: message.address(message::SERVER).unwrap_or(server),
-        valid: (seconds != FOREVER).then_some(valid),
-        renew,
-        rebind,
+/// A name with dots goes as a full one, which the server is asked to put into DNS, and not as both (RFC 4702).
+fn name_option(name: &str) -> Option<(u8, Vec<u8>)> {
+    /// "The server does the updates", and "as DNS writes it" (RFC 4702 section 2.1); two bytes that are not used.
+    const HEADER: [u8; 3] = [0x01 | 0x04, 0, 0];
+    let encoded = domain::encode(name)?;
+    Some(match name.contains('.') {
+        true => (message::FULL_NAME, [&HEADER[..], &encoded].concat()),
+        false => (message::HOSTNAME, name.as_bytes().to_vec()),
     })
-}
-
-/// Only for a server that sends no mask (RFC 791 section 3.2).
-fn by_class(address: Ipv4Addr) -> u8 {
-    match address.octets()[0] {
-        0..=127 => 8,
-        128..=191 => 16,
-        _ => 24,
-    }
 }
 
 #[cfg(test)]

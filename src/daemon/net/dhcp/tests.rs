@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use super::{message::*, *};
+use super::{lease::*, message::*, *};
+
+mod days;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -58,6 +60,8 @@ fn discover_offer_request_ack() {
     assert_eq!(discover.message_type(), Some(DISCOVER));
     assert_eq!(discover.options[&HOSTNAME], b"box");
     assert_eq!(discover.options[&CLIENT_ID], [1, 2, 0, 0, 0, 0, 1]);
+    assert_eq!(discover.options[&message::VENDOR_CLASS], b"vestibule");
+    assert!(!discover.broadcast);
     let actions = client.message(secs(1), &answer(&discover, OFFER, SERVER_ADDRESS));
     let [Action::Broadcast(request)] = actions.as_slice() else { panic!("{actions:?}") };
     assert_eq!(request.message_type(), Some(REQUEST));
@@ -69,7 +73,11 @@ fn discover_offer_request_ack() {
     let actions = client.message(secs(1), &answer(request, ACK, SERVER_ADDRESS));
     let [Action::Bound(lease)] = actions.as_slice() else { panic!("{actions:?}") };
     assert_eq!((lease.address, lease.prefix, lease.server), (ADDRESS, 24, SERVER_ADDRESS));
-    assert_eq!(lease.routes, [(Ipv4Addr::UNSPECIFIED, 0, SERVER_ADDRESS)], "the first router");
+    let by = |router| (Ipv4Addr::UNSPECIFIED, 0, router);
+    assert_eq!(lease.routes, [by(SERVER_ADDRESS), by([192, 0, 2, 254].into())], "in this order");
+    assert_eq!(client.deadline(), Some(secs(61)));
+    assert_eq!(client.message(secs(9), &answer(request, ACK, SERVER_ADDRESS)), [], "the same once more");
+    assert_eq!(client.message(secs(9), &answer(request, NAK, SERVER_ADDRESS)), [], "nobody has asked");
     assert_eq!(client.deadline(), Some(secs(61)));
 }
 
@@ -80,11 +88,13 @@ fn questions_are_repeated_ever_more_slowly() {
     for _ in 0..8 {
         let (now, _, question) = wait(&mut client);
         assert_eq!(question.message_type(), Some(DISCOVER));
-        assert_ne!(question.xid, last.xid);
-        assert_eq!(client.message(now, &answer(&last, OFFER, SERVER_ADDRESS)), [], "an answer to an old question");
+        assert_eq!(question.xid, last.xid, "a late offer is one still");
+        assert_eq!(question.broadcast, !last.broadcast, "by turns");
+        assert_eq!(u64::from(question.secs), now.as_secs());
         pauses.push((now - before).as_secs_f32());
         (before, last) = (now, question);
     }
+    assert!(matches!(client.message(before, &answer(&last, OFFER, OTHER)).as_slice(), [Action::Broadcast(_)]));
     for (pause, least) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 32.0, 32.0]) {
         assert!((least..=least * 1.25).contains(pause), "{pauses:?}");
     }
@@ -94,10 +104,13 @@ fn questions_are_repeated_ever_more_slowly() {
 fn a_request_without_answer_starts_over() {
     let (mut client, discover) = start();
     client.message(Duration::ZERO, &answer(&discover, OFFER, SERVER_ADDRESS));
-    for _ in 1..REQUEST_TRIES {
-        assert_eq!(wait(&mut client).2.message_type(), Some(REQUEST));
+    for to_all in [true, false, true] {
+        let (_, _, request) = wait(&mut client);
+        assert_eq!((request.message_type(), request.broadcast), (Some(REQUEST), to_all));
     }
-    assert_eq!(wait(&mut client).2.message_type(), Some(DISCOVER));
+    let (now, _, anew) = wait(&mut client);
+    assert_eq!(anew.message_type(), Some(DISCOVER));
+    assert_eq!(client.message(now, &answer(&discover, OFFER, SERVER_ADDRESS)), [], "that one doesn't answer requests");
 }
 
 #[test]
@@ -109,6 +122,7 @@ fn a_refusal_starts_over_but_not_at_once_and_more_slowly_each_time() {
         let [Action::Broadcast(request)] = actions.as_slice() else { panic!("{actions:?}") };
         assert_eq!(client.message(now, &answer(request, NAK, OTHER)), [], "not from the server that was asked");
         assert_eq!(client.message(now, &answer(request, NAK, SERVER_ADDRESS)), []);
+        assert_eq!(client.message(now, &answer(&discover, OFFER, SERVER_ADDRESS)), [], "the offer once more");
         let (next, _, question) = wait(&mut client);
         assert_eq!(question.message_type(), Some(DISCOVER));
         pauses.push(next - now);
@@ -132,10 +146,19 @@ fn a_lease_is_renewed_from_its_server() {
 #[test]
 fn then_from_any_server_and_then_it_is_given_up() {
     let mut client = bound();
-    assert_eq!(wait(&mut client).1, SERVER_ADDRESS);
-    let (now, to, request) = wait(&mut client);
-    assert_eq!((now, to, request.client), (secs(105), Ipv4Addr::BROADCAST, ADDRESS));
-    assert_eq!(client.deadline(), Some(secs(120)));
+    let (mut asked, mut now) = (Vec::new(), Duration::ZERO);
+    while now < secs(105) {
+        let (when, to, request) = wait(&mut client);
+        now = when;
+        asked.push(to);
+        assert_eq!(request.client, ADDRESS);
+    }
+    assert_eq!(now, secs(105), "T2");
+    assert_eq!(asked.pop(), Some(Ipv4Addr::BROADCAST));
+    assert!(asked.len() > 2 && asked.iter().all(|to| *to == SERVER_ADDRESS), "{asked:?}");
+    while client.deadline() < Some(secs(120)) {
+        assert_eq!(wait(&mut client).1, Ipv4Addr::BROADCAST);
+    }
     let actions = client.timer(secs(120));
     assert!(matches!(actions.as_slice(), [Action::Lost(_), Action::Broadcast(_)]), "{actions:?}");
     assert_eq!(client.lease(), None);
@@ -163,11 +186,54 @@ fn another_address_replaces_the_old_one() {
 #[test]
 fn a_cable_that_was_out_makes_it_ask() {
     let mut client = bound();
-    let actions = client.verify(secs(10));
-    let [Action::Send { to: Ipv4Addr::BROADCAST, message }] = actions.as_slice() else { panic!("{actions:?}") };
-    assert_eq!(message.client, ADDRESS);
-    assert!(matches!(client.message(secs(10), &answer(message, ACK, OTHER)).as_slice(), [Action::Bound(_)]));
+    let question = |actions: Vec<Action>| match actions.as_slice() {
+        [Action::Send { to: Ipv4Addr::BROADCAST, message }] if message.client == ADDRESS => message.clone(),
+        other => panic!("{other:?}"),
+    };
+    let first = question(client.verify(secs(10)));
+    let actions = client.message(secs(11), &answer(&first, ACK, OTHER));
+    assert!(matches!(actions.as_slice(), [Action::Bound(_)]));
     assert_eq!(client.deadline(), Some(secs(70)));
+    // The first packets through a cable are lost often.
+    question(client.verify(secs(20)));
+    let now = client.deadline().unwrap();
+    assert!(now <= secs(22));
+    let second = question(client.timer(now));
+    let actions = client.message(now, &answer(&second, NAK, OTHER));
+    assert!(matches!(actions.as_slice(), [Action::Lost(_), Action::Broadcast(_)]));
+}
+
+#[test]
+fn a_lease_that_nobody_knows_any_more_is_kept_as_long_as_it_is_one() {
+    let (mut client, discover) = start();
+    client.message(secs(0), &answer(&discover, OFFER, SERVER_ADDRESS));
+    let mut ack = answer(&discover, ACK, SERVER_ADDRESS);
+    ack.options.insert(LEASE_TIME, vec![255; 4]);
+    client.message(secs(0), &ack);
+    assert_eq!(client.deadline(), None, "for ever");
+    client.verify(secs(10));
+    for _ in 1..DOUBT_TRIES {
+        assert_eq!(wait(&mut client).1, Ipv4Addr::BROADCAST);
+    }
+    let last = client.deadline().unwrap();
+    assert!(last > secs(60), "{last:?}");
+    assert_eq!(client.timer(last), []);
+    assert_eq!((client.deadline(), client.lease().is_some()), (None, true));
+}
+
+#[test]
+fn names() {
+    let told = |name: &str| Client::start(secs(0), MAC, Some(name.into()), 1).1;
+    for (name, short, full) in [
+        ("box", Some(&b"box"[..]), None),
+        ("box.example.org", None, Some(&b"\x05\0\0\x03box\x07example\x03org\0"[..])),
+        ("a box", None, None),
+        ("", None, None),
+    ] {
+        let [Action::Broadcast(question)] = &told(name)[..] else { panic!() };
+        let option = |code| question.options.get(&code).map(Vec::as_slice);
+        assert_eq!((option(HOSTNAME), option(FULL_NAME)), (short, full), "{name}");
+    }
 }
 
 #[test]
@@ -197,7 +263,7 @@ fn what_a_lease_says() {
     let with = |options: &[(u8, &[u8])]| {
         let mut message = answer(&question, ACK, SERVER_ADDRESS);
         message.options.extend(options.iter().map(|(code, value)| (*code, value.to_vec())));
-        lease(&message, SERVER_ADDRESS).unwrap()
+        Lease::read(&message, SERVER_ADDRESS).unwrap()
     };
     assert_eq!(with(&[(LEASE_TIME, &[255; 4])]).valid, None);
     assert_eq!(with(&[(LEASE_TIME, &[0; 4])]).valid, Some(secs(SHORTEST_LEASE.into())));
@@ -205,6 +271,14 @@ fn what_a_lease_says() {
     assert_eq!(with(&[(MASK, &[])]).prefix, 24);
     assert_eq!(with(&[(ROUTES, &[0, 192, 0, 2, 9])]).routes, [(Ipv4Addr::UNSPECIFIED, 0, [192, 0, 2, 9].into())]);
     assert_eq!(with(&[(NAMESERVERS, &[0, 0, 0, 0, 192, 0, 2, 53])]).nameservers, [Ipv4Addr::new(192, 0, 2, 53)]);
+    assert_eq!(with(&[(SEARCH, b"\x03lab\0")]).search, ["lab"]);
+    for (said, mtu) in [(1460u16, Some(1460)), (576, None), (0, None), (1280, Some(1280))] {
+        assert_eq!(with(&[(MTU, &said.to_be_bytes())]).mtu, mtu);
+    }
+    assert_eq!(with(&[(MTU, &[5])]).mtu, None);
+    let routers = [9, 9, 0, 8, 7, 6, 5].map(|last| if last == 0 { [0; 4] } else { [192, 0, 2, last] });
+    let routes = with(&[(ROUTERS, &routers.concat())]).routes;
+    assert_eq!(routes.iter().map(|route| route.2.octets()[3]).collect::<Vec<_>>(), [9, 8, 7, 6]);
     let times = |t1: u32, t2: u32| {
         let lease = with(&[(RENEWAL_TIME, &t1.to_be_bytes()), (REBINDING_TIME, &t2.to_be_bytes())]);
         (lease.renew.as_secs(), lease.rebind.as_secs())

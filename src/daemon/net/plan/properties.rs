@@ -6,12 +6,16 @@ use super::{
     super::{
         dhcp::message::{self as dhcp, Message},
         owner::{NetworkManager, Networkd},
+        step::Check,
     },
     *,
 };
 use crate::config::cmdline::CommandLine;
 
-const LINES: [&str; 6] = [
+const LINES: [&str; 9] = [
+    "ip=single-dhcp rd.route=default:192.0.2.1",
+    "bond=bond0:eth0,eth1 vlan=enp1s0:bond0 ip=enp1s0:dhcp",
+    "ifname=lan0:02:00:00:00:00:02 ip=lan0:dhcp ip=[2001:db8::7]:::64::lan0:none ip=eth1:either6",
     "ip=dhcp",
     "ip=eth0:dhcp",
     "ip=192.0.2.7::192.0.2.1:24:box::none",
@@ -32,16 +36,19 @@ enum Happening {
 }
 
 fn link() -> impl Strategy<Value = LinkSeen> {
-    let name = prop::sample::select(vec!["eth0", "eth1", "enp1s0"]);
+    let name = prop::sample::select(vec!["eth0", "eth1", "enp1s0", "bond0"]);
     let sort = prop::sample::select(vec![Sort::Ethernet, Sort::Ethernet, Sort::Veth, Sort::Made, Sort::Unfit]);
     (2..5u32, name, sort, any::<(bool, bool)>()).prop_map(|(index, name, sort, (up, carrier))| LinkSeen {
         index,
         name: name.into(),
         mac: Some([2, 0, 0, 0, 0, index as u8]),
+        own_mac: Some([2, 0, 0, 0, 0, index as u8]),
+        master: None,
         sort,
         up,
         carrier: up && carrier,
         mtu: 1500,
+        router: None,
     })
 }
 
@@ -66,6 +73,8 @@ fn address() -> impl Strategy<Value = AddressSeen> {
         prefix: 24,
         global: true,
         permanent: true,
+        advertised: false,
+        check: Check::Passed,
     })
 }
 

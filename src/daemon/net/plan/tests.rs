@@ -1,13 +1,19 @@
 use super::{
     super::{
         dhcp::message::{self as dhcp, Message},
+        dhcp6,
         owner::{Networkd, SYSTEM_GRACE, UDEV_GRACE},
-        step::Route,
+        step::{Check, Route, Setting},
     },
     *,
 };
 use crate::config::cmdline::CommandLine;
 
+mod ipv6;
+mod made;
+mod others;
+mod roles;
+mod routers;
 mod routes;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,24 +23,33 @@ struct Story {
     plan: Plan,
     now: Duration,
     question: Option<Message>,
+    question6: Option<dhcp6::message::Message>,
 }
 
 impl Story {
     fn new(command_line: &str) -> Self {
         let (config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
         assert_eq!(problems, [""; 0]);
-        Self { plan: Plan::new(config, None, 1), now: Duration::ZERO, question: None }
+        Self { plan: Plan::new(config, None, 1), now: Duration::ZERO, question: None, question6: None }
     }
 
     fn event(&mut self, event: Event) -> Vec<String> {
         let steps = self.plan.handle(self.now, event);
-        steps.into_iter().map(|step| self.show(step)).collect()
+        steps.into_iter().map(|step| self.show(step)).filter(|text| !text.is_empty()).collect()
     }
 
     fn show(&mut self, step: Step) -> String {
         match step {
             Step::SetUp(index) => format!("up {index}"),
             Step::SetMtu { index, mtu, before } => format!("mtu {index} {before}→{mtu}"),
+            Step::SetDown(index) => format!("down {index}"),
+            Step::SetMac { index, mac, .. } => format!("mac {index} {:02x}", mac[5]),
+            Step::Rename { index, name } => format!("rename {index} {name}"),
+            Step::Set { setting: Setting::UseTempaddr, on: false, .. } => String::new(),
+            Step::Set { index, setting, on } => format!("set {index} {setting:?} {on}"),
+            Step::Make { name, link } => format!("make {name} {link:?}"),
+            Step::Join { index, master } => format!("join {index} to {master}"),
+            Step::Prefer { bond, slave } => format!("prefer {slave} in {bond}"),
             Step::AddAddress(it) => format!("+{}/{}", it.address, it.prefix),
             Step::RemoveAddress(it) => format!("-{}/{}", it.address, it.prefix),
             Step::AddRoute(it) => format!("+{}", route(&it)),
@@ -52,7 +67,15 @@ impl Story {
                 self.question = Some(message);
                 format!("send {index} {kind} to {to}")
             }
-            Step::Nameservers(servers) => format!("resolver {servers:?}"),
+            Step::Listen6(index) => format!("listen6 {index}"),
+            Step::Silence6(index) => format!("silence6 {index}"),
+            Step::Send6(index, message) => {
+                let kind = message.kind;
+                self.question6 = Some(message);
+                format!("send6 {index} {kind}")
+            }
+            Step::Resolver { nameservers, search } if search.is_empty() => format!("resolver {nameservers:?}"),
+            Step::Resolver { nameservers, search } => format!("resolver {nameservers:?} {search:?}"),
             Step::LeaveUp(index) => format!("leave-up {index}"),
             Step::LeaveAll(index) => format!("leave-all {index}"),
             Step::Forget(index) => format!("forget {index}"),
@@ -125,7 +148,8 @@ fn eth0(up: bool, carrier: bool) -> LinkSeen {
 
 fn link(index: u32, name: &str, up: bool, carrier: bool) -> LinkSeen {
     let mac = Some([2, 0, 0, 0, 0, index as u8]);
-    LinkSeen { index, name: name.into(), mac, sort: Sort::Ethernet, up, carrier, mtu: 1500 }
+    let (sort, master) = (Sort::Ethernet, None);
+    LinkSeen { index, name: name.into(), mac, own_mac: mac, sort, master, up, carrier, mtu: 1500, router: None }
 }
 
 fn hardware() -> Facts {
@@ -133,7 +157,15 @@ fn hardware() -> Facts {
 }
 
 fn address(index: u32, text: &str) -> AddressSeen {
-    AddressSeen { index, address: text.parse().unwrap(), prefix: 24, global: true, permanent: true }
+    AddressSeen {
+        index,
+        address: text.parse().unwrap(),
+        prefix: 24,
+        global: true,
+        permanent: true,
+        advertised: false,
+        check: Check::Passed,
+    }
 }
 
 #[test]
@@ -218,55 +250,6 @@ fn a_configurator_that_is_expected_gets_time() {
     let mut story = Story::new("ip=dhcp");
     story.event(Event::Link(eth0(false, false), expected));
     assert_eq!(story.pass(SYSTEM_GRACE), ["up 2"]);
-}
-
-#[test]
-fn an_address_of_somebody_else_while_we_ask() {
-    let mut story = Story::new("ip=dhcp");
-    story.link(eth0(true, true));
-    let did = story.event(Event::Address(address(2, "192.0.2.99")));
-    assert_eq!(did, ["“eth0: it has an address already; vestibule leaves it alone”", "silence 2", "leave-up 2"]);
-    assert_eq!(story.pass(SECOND * 3600), [""; 0]);
-    assert_eq!(story.event(Event::AddressGone(address(2, "192.0.2.99"))), ["listen 2", "broadcast 2 1"]);
-}
-
-#[test]
-fn addresses_that_say_nothing() {
-    let mut story = Story::new("ip=dhcp");
-    story.link(eth0(true, true));
-    let advertised = AddressSeen { permanent: false, ..address(2, "2001:db8::7") };
-    let link_local = AddressSeen { global: false, ..address(2, "fe80::7") };
-    for seen in [advertised, link_local, address(3, "192.0.2.99")] {
-        assert_eq!(story.event(Event::Address(seen)), [""; 0], "{seen:?}");
-    }
-    assert_eq!(story.plan.links()[0].addresses, ["2001:db8::7/24"], "but it is shown");
-    assert_eq!(story.event(Event::Address(address(2, "2001:db8::8"))).len(), 3, "somebody's");
-}
-
-#[test]
-fn an_address_of_somebody_else_beside_ours() {
-    let mut story = Story::bound();
-    assert_eq!(story.event(Event::Address(address(2, "192.0.2.99"))), ["leave-up 2"]);
-    assert_eq!(story.event(Event::Address(address(2, "192.0.2.98"))), [""; 0]);
-    assert_eq!(story.configured_by().as_deref(), Some("dhcp"));
-    assert_eq!(story.pass(SECOND * 60), ["send 2 3 to 192.0.2.1"], "it is still renewed");
-}
-
-#[test]
-fn a_configurator_that_takes_over_what_we_have_set_up_keeps_it() {
-    let facts = |state: &str| Facts { networkd: Networkd::Says(state.into()), ..hardware() };
-    let mut story = Story::bound();
-    assert_eq!(story.event(Event::Link(eth0(true, true), facts("pending"))), [""; 0]);
-    let did = story.event(Event::Link(eth0(true, true), facts("configured")));
-    let told = "“eth0: left to systemd-networkd now; it stays up with its address when vestibule ends”";
-    assert_eq!(did, ["leave-all 2", told]);
-    assert_eq!(story.event(Event::Link(eth0(true, true), facts("configured"))), [""; 0], "once");
-    assert_eq!(story.pass(SECOND * 60), ["send 2 3 to 192.0.2.1"], "sessions may depend on it still");
-    let did = story.answer(dhcp::ACK, &[(dhcp::ROUTERS, &[192, 0, 2, 1]), (dhcp::NAMESERVERS, &[192, 0, 2, 53])]);
-    assert_eq!(did, ["+192.0.2.7/24", "leave-all 2"]);
-    story.pass(SECOND * 60);
-    let did = story.answer(dhcp::NAK, &[]);
-    assert_eq!(did[..2], ["-0.0.0.0/0 via 192.0.2.1 metric 2050", "listen 2"], "the address stays: {did:?}");
 }
 
 #[test]
@@ -361,29 +344,6 @@ fn another_mac_address_asks_anew() {
     let did = story.link(LinkSeen { mac: Some([2, 0, 0, 0, 0, 99]), ..eth0(true, true) });
     assert_eq!(did, ["listen 2", "broadcast 2 1"]);
     assert_eq!(story.question.unwrap().mac, [2, 0, 0, 0, 0, 99]);
-}
-
-#[test]
-fn an_address_that_somebody_removes_is_got_anew() {
-    let mut story = Story::bound();
-    let did = story.event(Event::AddressGone(address(2, "192.0.2.7")));
-    let expected = ["silence 2", "“eth0: 192.0.2.7 was removed by somebody else”", "listen 2", "broadcast 2 1"];
-    assert_eq!(did, expected);
-    let mut story = Story::bound();
-    story.link(eth0(false, false));
-    assert_eq!(story.event(Event::AddressGone(address(2, "192.0.2.7"))), ["silence 2"], "it is being pulled");
-}
-
-#[test]
-fn the_late_news_of_our_own_removal_is_no_removal() {
-    let mut story = Story::bound();
-    story.pass(SECOND * 60);
-    story.answer(dhcp::NAK, &[]);
-    story.answer(dhcp::OFFER, &[]);
-    story.answer(dhcp::ACK, &[]);
-    assert_eq!(story.event(Event::AddressGone(address(2, "192.0.2.7"))), [""; 0]);
-    assert_eq!(story.event(Event::Address(address(2, "192.0.2.7"))), [""; 0]);
-    assert_eq!(story.configured_by().as_deref(), Some("dhcp"));
 }
 
 #[test]

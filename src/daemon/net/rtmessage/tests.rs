@@ -1,12 +1,18 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    super::step::{Address, NewLink, Route},
+    *,
+};
+use crate::config::network::{BondMode, BondNumber, BondOptions};
 
 const OURS: Address = Address {
     index: 7,
-    address: Ipv4Addr::new(192, 0, 2, 10),
+    address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
     prefix: 24,
-    peer: Some(Ipv4Addr::new(192, 0, 2, 1)),
+    peer: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
     valid: Some(120),
 };
 
@@ -45,10 +51,13 @@ fn interfaces() {
         index: 7,
         name: "eth0".into(),
         mac: Some([2, 0, 0, 0, 0, 1]),
+        own_mac: Some([2, 0, 0, 0, 0, 1]),
+        master: None,
         sort: Sort::Ethernet,
         up: true,
         carrier: true,
         mtu: 1500,
+        router: None,
     };
     assert_eq!(seen(&ethernet(libc::RTM_NEWLINK, up)), expected);
     let down = seen(&ethernet(libc::RTM_NEWLINK, libc::IFF_LOWER_UP));
@@ -64,7 +73,8 @@ fn sorts_of_interfaces() {
     };
     assert_eq!(seen(&kind("veth\0")).sort, Sort::Veth);
     assert_eq!(seen(&kind("bridge\0")).sort, Sort::Made);
-    assert_eq!(seen(&kind("veth\0").with(libc::IFLA_MASTER, 9_u32.to_ne_bytes())).sort, Sort::Unfit);
+    let part = seen(&kind("veth\0").with(libc::IFLA_MASTER, 9_u32.to_ne_bytes()));
+    assert_eq!((part.sort, part.master), (Sort::Unfit, Some(9)));
     assert_eq!(seen(&ethernet(libc::RTM_NEWLINK, libc::IFF_LOOPBACK)).sort, Sort::Unfit);
     let mut tunnel = ethernet(libc::RTM_NEWLINK, 0);
     tunnel.payload[2..4].copy_from_slice(&libc::ARPHRD_NONE.to_ne_bytes());
@@ -80,7 +90,7 @@ fn what_is_not_about_a_whole_interface_is_passed_over() {
     }
     let radio = message(libc::RTM_NEWLINK, &[0, 7, 0, 0]).with(libc::IFLA_IFNAME, "wlan0\0");
     assert_eq!(change(&radio), None);
-    assert_eq!(change(&message(libc::RTM_NEWROUTE, &[0; 9])), None);
+    assert_eq!(change(&message(libc::RTM_NEWRULE, &[0; 9])), None);
 }
 
 #[test]
@@ -93,8 +103,25 @@ fn addresses() {
     let ipv6 = address([libc::AF_INET6 as u8, libc::IFA_F_PERMANENT as u8, libc::RT_SCOPE_LINK]);
     let local: std::net::Ipv6Addr = "fe80::1".parse().unwrap();
     let ipv6 = ipv6.with(libc::IFA_ADDRESS, local.octets());
-    let expected = AddressSeen { index: 7, address: local.into(), prefix: 64, global: false, permanent: true };
+    let expected = AddressSeen {
+        index: 7,
+        address: local.into(),
+        prefix: 64,
+        global: false,
+        permanent: true,
+        advertised: false,
+        check: Check::Passed,
+    };
     assert_eq!(change(&ipv6), Some(Change::Address(expected)));
+    for (flags, check) in [
+        (libc::IFA_F_TENTATIVE, Check::Running),
+        (libc::IFA_F_TENTATIVE | libc::IFA_F_OPTIMISTIC, Check::Passed),
+        (libc::IFA_F_TENTATIVE | libc::IFA_F_DADFAILED, Check::Failed),
+    ] {
+        let message = address([libc::AF_INET6 as u8, flags as u8, 0]).with(libc::IFA_ADDRESS, local.octets());
+        let Some(Change::Address(seen)) = change(&message) else { panic!("no address") };
+        assert_eq!(seen.check, check, "{flags:#x}");
+    }
     let short = address([libc::AF_INET6 as u8, 0, 0]).with(libc::IFA_ADDRESS, [192, 0, 2, 1]);
     assert_eq!(change(&short), None);
     assert_eq!(change(&address([libc::AF_INET as u8, 0, 0])), None);
@@ -102,7 +129,8 @@ fn addresses() {
 
 #[test]
 fn our_own_address_not_the_peer() {
-    let expected = AddressSeen { index: 7, address: OURS.address.into(), prefix: 24, global: true, permanent: false };
+    let (address, check, advertised) = (OURS.address, Check::Passed, false);
+    let expected = AddressSeen { index: 7, address, prefix: 24, global: true, permanent: false, advertised, check };
     assert_eq!(change(&Request::add_address(&OURS)), Some(Change::Address(expected)));
     assert_eq!(change(&Request::remove_address(&OURS)), Some(Change::AddressGone(expected)));
 }
@@ -131,19 +159,79 @@ fn requests() {
 
     let route = Route {
         index: 7,
-        destination: Ipv4Addr::UNSPECIFIED,
+        destination: Ipv4Addr::UNSPECIFIED.into(),
         prefix: 0,
-        gateway: Some(Ipv4Addr::new(198, 51, 100, 1)),
+        gateway: Some(Ipv4Addr::new(198, 51, 100, 1).into()),
         onlink: true,
-        source: OURS.address,
+        source: Some(Ipv4Addr::new(192, 0, 2, 10)),
         metric: 2048,
     };
-    let parts = [(1, [0; 4]), (4, number(7)), (7, [192, 0, 2, 10]), (6, number(2048)), (5, [198, 51, 100, 1])];
+    let parts = [(1, [0; 4]), (4, number(7)), (6, number(2048)), (7, [192, 0, 2, 10]), (5, [198, 51, 100, 1])];
     let parts = parts.map(|(kind, value)| attribute(kind, value)).concat();
-    let added = whole(68, head(24, 0x505), &[vec![2, 0, 0, 0, 254, 3, 0, 1], number(4).to_vec(), parts]);
+    let added = whole(68, head(24, 0xc05), &[vec![2, 0, 0, 0, 254, 3, 0, 1], number(4).to_vec(), parts]);
     assert_eq!(Request::add_route(&route).encode(5), added);
     let direct = Request::remove_route(&Route { gateway: None, onlink: false, ..route }).encode(5);
     assert_eq!((direct.len(), &direct[20..28]), (60, &[254, 3, 253, 1, 0, 0, 0, 0][..]));
+}
+
+#[test]
+fn requests_of_ipv6() {
+    let ours: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let added = Request::add_address(&Address { address: ours.into(), prefix: 64, peer: None, valid: None, ..OURS });
+    assert_eq!(added.payload[..8], [&[10, 64, 0, 0][..], &7_u32.to_ne_bytes()].concat());
+    assert_eq!((added.payload.len(), find(&added.payload[8..], libc::IFA_LOCAL)), (48, Some(&ours.octets()[..])));
+    let route = Route {
+        index: 7,
+        destination: Ipv6Addr::UNSPECIFIED.into(),
+        prefix: 0,
+        gateway: Some(ours.into()),
+        onlink: false,
+        source: None,
+        metric: 2048,
+    };
+    let added = Request::add_route(&route);
+    assert_eq!(added.payload[..12], [10, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]);
+    assert_eq!(find(&added.payload[12..], libc::RTA_GATEWAY), Some(&ours.octets()[..]));
+    assert_eq!(find(&added.payload[12..], libc::RTA_PREFSRC), None);
+}
+
+/// Byte by byte, with the numbers of linux/if_link.h.
+#[test]
+fn interfaces_to_make() {
+    let tail = |name: &str, link: NewLink| Request::make(name, &link).payload[LINK + 8..].to_vec();
+    let vlan = tail("v.5", NewLink::Vlan { parent: 7, id: 5 });
+    let info = b"\x1c\0\x12\x80\x09\0\x01\0vlan\0\0\0\0\x0c\0\x02\x80\x06\0\x01\0\x05\0\0\0";
+    assert_eq!(vlan, [&b"\x08\0\x05\0\x07\0\0\0"[..], info].concat());
+    let bridge = tail("br0", NewLink::Bridge);
+    assert_eq!(bridge, b"\x1c\0\x12\x80\x0b\0\x01\0bridge\0\0\x0c\0\x02\x80\x08\0\x01\0\0\0\0\0");
+    let options = BondOptions {
+        mode: BondMode::ActiveBackup,
+        numbers: vec![(3, BondNumber::U32(100))],
+        arp_ip_target: vec![Ipv4Addr::new(192, 0, 2, 1)],
+        ..BondOptions::default()
+    };
+    let bond = tail("b", NewLink::Bond { options, mtu: Some(9000) });
+    let data = b"\x20\0\x02\x80\x05\0\x01\0\x01\0\0\0\x08\0\x03\0\x64\0\0\0\x0c\0\x08\x80\x08\0\0\0\xc0\0\x02\x01";
+    let info = [&b"\x08\0\x04\0\x28\x23\0\0\x30\0\x12\x80\x09\0\x01\0bond\0\0\0\0"[..], data].concat();
+    assert_eq!(bond, info);
+}
+
+#[test]
+fn routes_of_routers() {
+    let route = |protocol, left: u32| {
+        let mut message = message(libc::RTM_NEWROUTE, &[0; 3]);
+        message.payload[..8].copy_from_slice(&[10, 64, 0, 0, libc::RT_TABLE_MAIN, protocol, 0, libc::RTN_UNICAST]);
+        let times = [0, 0, left, 0].map(u32::to_ne_bytes).concat();
+        let message = message.with(libc::RTA_OIF, 7_u32.to_ne_bytes()).with(libc::RTA_CACHEINFO, times);
+        match change(&message) {
+            Some(Change::Route(route)) => (route.index, route.by),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(route(RTPROT_RA, 0), (7, Maker::Router));
+    assert_eq!(route(libc::RTPROT_KERNEL, 30), (7, Maker::Router));
+    assert_eq!(route(libc::RTPROT_KERNEL, 0), (7, Maker::Address));
+    assert_eq!(route(libc::RTPROT_BOOT, 30), (7, Maker::Other));
 }
 
 #[test]

@@ -3,14 +3,21 @@
 //! Everything is in the byte order of the machine, and begins at a multiple of four. What is unknown is passed over,
 //! as the kernel may add attributes and messages at any time.
 
+mod request;
+
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv6Addr},
 };
 
 use nix::libc;
 
-use super::step::{Address, AddressSeen, LinkSeen, Route, Sort};
+pub use self::request::Request;
+use super::{
+    advert::{self, Advert},
+    dhcp6::Want,
+    step::{AddressSeen, Check, LinkSeen, Sort},
+};
 
 /// Length, type, flags, sequence number, port: `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -20,8 +27,16 @@ const ATTRIBUTE: usize = 4;
 const LINK: usize = 16;
 /// `struct ifaddrmsg`: family, length of the prefix, flags, scope, index.
 const ADDRESS: usize = 8;
-/// From linux/rtnetlink.h; libc has it not.
-const RTNH_F_ONLINK: u32 = 4;
+/// `struct rtmsg`: family, lengths of the prefixes (destination, source), TOS, table, protocol, scope, type, flags.
+const ROUTE: usize = 12;
+/// From linux/if_link.h; libc has it not.
+const IFLA_PERM_ADDRESS: u16 = 54;
+const IFLA_INET6_FLAGS: u16 = 1;
+/// Likewise, linux/if_addr.h: who has made an address (Linux 5.18), and that router advertisements have.
+const IFA_PROTO: u16 = 11;
+const IFAPROT_KERNEL_RA: u8 = 2;
+/// Likewise, linux/rtnetlink.h.
+const RTPROT_RA: u8 = 9;
 
 /// What has changed.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,8 +45,41 @@ pub enum Change {
     LinkGone(u32),
     Address(AddressSeen),
     AddressGone(AddressSeen),
+    /// A router's options that the kernel has no use for.
+    Advert {
+        index: u32,
+        advert: Advert,
+    },
+    /// What routers say about DHCPv6.
+    Router {
+        index: u32,
+        wants: Option<Want>,
+    },
+    /// Only in a list that was asked for.
+    Route(RouteSeen),
     /// Changes were lost, so everything has to be listed again.
     Overrun,
+}
+
+/// A route of IPv6.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSeen {
+    pub index: u32,
+    pub destination: Ipv6Addr,
+    pub prefix: u8,
+    pub by: Maker,
+    /// All that the kernel has told, as it wants to hear it again.
+    pub payload: Vec<u8>,
+}
+
+/// Who has made a route, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// The kernel, as a router has advertised it.
+    Router,
+    /// The kernel, for an address.
+    Address,
+    Other,
 }
 
 /// A message from the kernel.
@@ -76,10 +124,16 @@ pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message> {
 
 fn body(kind: u16, payload: &[u8]) -> Option<Body> {
     let change = match kind {
+        libc::RTM_NEWLINK if payload.first() == Some(&(libc::AF_INET6 as u8)) => ipv6_of_link(payload)?,
         libc::RTM_NEWLINK => Change::Link(link(payload)?),
+        libc::RTM_NEWNDUSEROPT => {
+            let (index, advert) = Advert::read(payload)?;
+            Change::Advert { index, advert }
+        }
         libc::RTM_DELLINK => Change::LinkGone(link_index(payload)?),
         libc::RTM_NEWADDR => Change::Address(address(payload)?),
         libc::RTM_DELADDR => Change::AddressGone(address(payload)?),
+        libc::RTM_NEWROUTE => Change::Route(route(payload)?),
         _ => match i32::from(kind) {
             libc::NLMSG_OVERRUN => Change::Overrun,
             libc::NLMSG_ERROR | libc::NLMSG_DONE => return Some(Body::End(outcome(payload))),
@@ -103,24 +157,38 @@ fn link_index(payload: &[u8]) -> Option<u32> {
     whole_link.then_some(u32::from_ne_bytes(field(payload, 4)?))
 }
 
+/// The news of an interface that are about IPv6 alone (`inet6_fill_ifinfo` in net/ipv6/addrconf.c).
+fn ipv6_of_link(payload: &[u8]) -> Option<Change> {
+    let info = find(payload.get(LINK..)?, libc::IFLA_PROTINFO)?;
+    Some(Change::Router { index: u32::from_ne_bytes(field(payload, 4)?), wants: router_wants(info) })
+}
+
+/// From the attributes that an interface has for IPv6.
+fn router_wants(attributes: &[u8]) -> Option<Want> {
+    advert::wants(u32::from_ne_bytes(field(find(attributes, IFLA_INET6_FLAGS)?, 0)?))
+}
+
 fn link(payload: &[u8]) -> Option<LinkSeen> {
     let index = link_index(payload)?;
     let flags = u32::from_ne_bytes(field(payload, 8)?);
     let has = |flag: i32| flags & flag as u32 != 0;
-    let (mut name, mut mac, mut mtu, mut kind, mut part) = (None, None, None, None, false);
+    let (mut name, mut mac, mut own_mac, mut mtu, mut kind, mut master) = (None, None, None, None, None, None);
+    let mut router = None;
     for (attribute, value) in attributes(payload.get(LINK..)?) {
         match attribute {
             libc::IFLA_IFNAME => name = text(value),
             libc::IFLA_ADDRESS => mac = value.try_into().ok(),
             libc::IFLA_MTU => mtu = field(value, 0).map(u32::from_ne_bytes),
-            libc::IFLA_MASTER => part = true,
+            IFLA_PERM_ADDRESS => own_mac = value.try_into().ok(),
+            libc::IFLA_MASTER => master = field(value, 0).map(u32::from_ne_bytes),
+            libc::IFLA_AF_SPEC => router = find(value, libc::AF_INET6 as u16).and_then(router_wants),
             libc::IFLA_LINKINFO => kind = find(value, libc::IFLA_INFO_KIND).and_then(text),
             _ => {}
         }
     }
     let ethernet = u16::from_ne_bytes(field(payload, 2)?) == libc::ARPHRD_ETHER && !has(libc::IFF_LOOPBACK);
     let sort = match kind.as_deref() {
-        _ if !ethernet || part => Sort::Unfit,
+        _ if !ethernet || master.is_some() => Sort::Unfit,
         None => Sort::Ethernet,
         Some("veth") => Sort::Veth,
         Some(_) => Sort::Made,
@@ -128,7 +196,7 @@ fn link(payload: &[u8]) -> Option<LinkSeen> {
     let up = has(libc::IFF_UP);
     let carrier = up && has(libc::IFF_LOWER_UP);
     // Only news of a radio (IFLA_WIRELESS) come without an MTU, and without what else makes a whole interface.
-    Some(LinkSeen { index, name: name?, mac, sort, up, carrier, mtu: mtu? })
+    Some(LinkSeen { index, name: name?, mac, own_mac: own_mac.or(mac), sort, master, up, carrier, mtu: mtu?, router })
 }
 
 fn address(payload: &[u8]) -> Option<AddressSeen> {
@@ -146,6 +214,42 @@ fn address(payload: &[u8]) -> Option<AddressSeen> {
         prefix,
         global: matches!(scope, libc::RT_SCOPE_UNIVERSE | libc::RT_SCOPE_SITE),
         permanent: u32::from(flags) & libc::IFA_F_PERMANENT != 0,
+        advertised: i32::from(family) == libc::AF_INET6
+            && u32::from(flags) & libc::IFA_F_PERMANENT == 0
+            && find(attributes, IFA_PROTO).is_none_or(|by| *by == [IFAPROT_KERNEL_RA]),
+        // An optimistic address is usable while it is checked (RFC 4429).
+        check: match u32::from(flags) {
+            flags if flags & libc::IFA_F_DADFAILED != 0 => Check::Failed,
+            flags if flags & (libc::IFA_F_TENTATIVE | libc::IFA_F_OPTIMISTIC) == libc::IFA_F_TENTATIVE => {
+                Check::Running
+            }
+            _ => Check::Passed,
+        },
+    })
+}
+
+/// One of IPv6 in the main table that leads over a single interface; others are of no interest.
+fn route(payload: &[u8]) -> Option<RouteSeen> {
+    let [family, prefix, _, _, table, protocol, _, kind] = field(payload, 0)?;
+    let attributes = payload.get(ROUTE..)?;
+    let ordinary = table == libc::RT_TABLE_MAIN && kind == libc::RTN_UNICAST;
+    if i32::from(family) != libc::AF_INET6 || !ordinary {
+        return None;
+    }
+    // `struct rta_cacheinfo`: the third number is the time that is left, zero for ever.
+    let times = find(attributes, libc::RTA_CACHEINFO).and_then(|it| field(it, 8)).map(u32::from_ne_bytes);
+    Some(RouteSeen {
+        index: u32::from_ne_bytes(field(find(attributes, libc::RTA_OIF)?, 0)?),
+        destination: find(attributes, libc::RTA_DST)
+            .map_or(Some(Ipv6Addr::UNSPECIFIED), |it| Some(<[u8; 16]>::try_from(it).ok()?.into()))?,
+        prefix,
+        by: match protocol {
+            RTPROT_RA => Maker::Router,
+            libc::RTPROT_KERNEL if times.is_some_and(|left| left != 0) => Maker::Router,
+            libc::RTPROT_KERNEL => Maker::Address,
+            _ => Maker::Other,
+        },
+        payload: payload.to_owned(),
     })
 }
 
@@ -172,114 +276,6 @@ fn text(value: &[u8]) -> Option<String> {
 
 fn field<const LENGTH: usize>(bytes: &[u8], at: usize) -> Option<[u8; LENGTH]> {
     bytes.get(at..)?.first_chunk().copied()
-}
-
-/// A message to the kernel. Asked twice, each leads to the same as if asked once.
-pub struct Request {
-    kind: u16,
-    flags: i32,
-    payload: Vec<u8>,
-}
-
-impl Request {
-    pub fn links() -> Self {
-        Self { kind: libc::RTM_GETLINK, flags: libc::NLM_F_DUMP, payload: vec![0; LINK] }
-    }
-
-    pub fn addresses() -> Self {
-        Self { kind: libc::RTM_GETADDR, flags: libc::NLM_F_DUMP, payload: vec![0; ADDRESS] }
-    }
-
-    pub fn set_up(index: u32, up: bool) -> Self {
-        let change = libc::IFF_UP as u32;
-        Self::set(index, if up { change } else { 0 }, change)
-    }
-
-    pub fn set_mtu(index: u32, mtu: u32) -> Self {
-        Self::set(index, 0, 0).with(libc::IFLA_MTU, mtu.to_ne_bytes())
-    }
-
-    fn set(index: u32, flags: u32, change: u32) -> Self {
-        let payload = [0, index, flags, change].map(u32::to_ne_bytes).concat();
-        Self { kind: libc::RTM_SETLINK, flags: libc::NLM_F_ACK, payload }
-    }
-
-    /// Adds it, or gives it the new time.
-    pub fn add_address(it: &Address) -> Self {
-        Self::address(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, it)
-    }
-
-    pub fn remove_address(it: &Address) -> Self {
-        Self::address(libc::RTM_DELADDR, 0, it)
-    }
-
-    fn address(kind: u16, flags: i32, it: &Address) -> Self {
-        let mut payload = vec![libc::AF_INET as u8, it.prefix, 0, libc::RT_SCOPE_UNIVERSE];
-        payload.extend(it.index.to_ne_bytes());
-        let request = Self { kind, flags: flags | libc::NLM_F_ACK, payload };
-        let mut request = request.with(libc::IFA_LOCAL, it.address.octets());
-        request = request.with(libc::IFA_ADDRESS, it.peer.unwrap_or(it.address).octets());
-        if it.peer.is_none() && it.prefix < 31 {
-            let broadcast = it.address | Ipv4Addr::from_bits(u32::MAX >> it.prefix);
-            request = request.with(libc::IFA_BROADCAST, broadcast.octets());
-        }
-        match it.valid {
-            // Preferred, valid, and two times that the kernel keeps: `struct ifa_cacheinfo`.
-            Some(valid) => request.with(libc::IFA_CACHEINFO, [valid, valid, 0, 0].map(u32::to_ne_bytes).concat()),
-            None => request,
-        }
-    }
-
-    /// Adds it, or changes the one with the same destination and metric.
-    pub fn add_route(it: &Route) -> Self {
-        Self::route(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, it)
-    }
-
-    pub fn remove_route(it: &Route) -> Self {
-        Self::route(libc::RTM_DELROUTE, 0, it)
-    }
-
-    fn route(kind: u16, flags: i32, it: &Route) -> Self {
-        let scope = if it.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
-        // `struct rtmsg`: family, lengths of the prefixes (destination, source), TOS; and then what is named here.
-        let mut payload = vec![libc::AF_INET as u8, it.prefix, 0, 0];
-        payload.extend([libc::RT_TABLE_MAIN, libc::RTPROT_BOOT, scope, libc::RTN_UNICAST]);
-        payload.extend(if it.onlink { RTNH_F_ONLINK } else { 0 }.to_ne_bytes());
-        let request = Self { kind, flags: flags | libc::NLM_F_ACK, payload }
-            .with(libc::RTA_DST, it.destination.octets())
-            .with(libc::RTA_OIF, it.index.to_ne_bytes())
-            .with(libc::RTA_PREFSRC, it.source.octets())
-            .with(libc::RTA_PRIORITY, it.metric.to_ne_bytes());
-        match it.gateway {
-            Some(gateway) => request.with(libc::RTA_GATEWAY, gateway.octets()),
-            None => request,
-        }
-    }
-
-    fn with(mut self, attribute: u16, value: impl AsRef<[u8]>) -> Self {
-        let value = value.as_ref();
-        self.payload.extend(((ATTRIBUTE + value.len()) as u16).to_ne_bytes());
-        self.payload.extend(attribute.to_ne_bytes());
-        self.payload.extend(value);
-        self.payload.resize(self.payload.len().next_multiple_of(4), 0);
-        self
-    }
-
-    /// Whether the answer is a list, and not just how it went.
-    pub fn asks_for_list(&self) -> bool {
-        self.flags & libc::NLM_F_DUMP == libc::NLM_F_DUMP
-    }
-
-    /// The sequence number comes back in the answer.
-    pub fn encode(&self, sequence: u32) -> Vec<u8> {
-        let mut bytes = ((HEADER + self.payload.len()) as u32).to_ne_bytes().to_vec();
-        bytes.extend(self.kind.to_ne_bytes());
-        bytes.extend(((self.flags | libc::NLM_F_REQUEST) as u16).to_ne_bytes());
-        bytes.extend(sequence.to_ne_bytes());
-        bytes.extend(0u32.to_ne_bytes()); // to the kernel
-        bytes.extend(&self.payload);
-        bytes
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,17 @@
+//! The network in namespaces, against real servers. See `lab.rs` for how.
+
+mod dhcp;
+mod dhcpv4;
+mod dhcpv6;
+mod faults;
+mod fixed;
+mod ipv6;
+mod lab;
+mod links;
+mod made;
+mod names;
+mod others;
+mod servers;
+
+/// Of the DHCP server.
+const OPTIONS: [&str; 2] = ["--dhcp-option=option:router,192.0.2.1", "--dhcp-option=option:dns-server,192.0.2.53"];
