@@ -88,11 +88,13 @@ fn three_packets_of_ten_may_be_lost() {
     in_namespace("dhcpv4::three_packets_of_ten_may_be_lost", async |mut lab| {
         lab.cable("eth0");
         lossy(&lab);
-        lab.serve(100, &["--dhcp-option=option:T1,2", "--dhcp-option=option:T2,4"]);
+        let lease = "default-lease-time 10; max-lease-time 10; min-lease-time 10; option dhcp-renewal-time 1; \
+            option dhcp-rebinding-time 8; dhcp-cache-threshold 0;";
+        dhcpd(&mut lab, lease, "").await;
         let mut it = lab.start("ip=dhcp");
-        it.until_address("eth0", "192.0.2.10").await;
-        lab.until_served("DHCPACK", 4).await;
-        it.until_address("eth0", "192.0.2.10").await;
+        it.until_address("eth0", "192.0.2.3").await;
+        lab.until_served("DHCPACK", 5).await;
+        it.until_address("eth0", "192.0.2.3").await;
         it.net.undo().await;
     });
 }
