@@ -1,9 +1,15 @@
 //! `/etc/vestibule/config.toml`, and the `vestibule.*` words of the kernel command line that override it. Pure.
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 
-use super::cmdline::CommandLine;
-use super::key::{self, KeyPlace};
+use super::{
+    cmdline::CommandLine,
+    key::{self, KeyPlace},
+    network::{NetworkConfig, section},
+};
 
 /// SSH's place in the initramfs; away from 22, so that known_hosts keeps it apart from the real system's.
 pub const DEFAULT_PORT: u16 = 2222;
@@ -19,7 +25,12 @@ pub struct Settings {
     /// Seconds that a client has to log in.
     pub login_seconds: u64,
     /// Whether to bring up the network (`ip=` says how). If not, what the initramfs configures is used.
+    /// A section `[network]` may stand in its place, with a switch `enabled`.
+    #[serde(deserialize_with = "switch_or_section")]
     pub network: bool,
+    /// What that section says beyond, if that is not what happens anyway.
+    #[serde(skip)]
+    pub configured: Option<NetworkConfig>,
     /// Whether what is written to a serial console is kept for `peek`.
     pub console_capture: bool,
     /// Whether an image without a usable authorised key may be built.
@@ -35,6 +46,7 @@ impl Default for Settings {
             port: DEFAULT_PORT,
             login_seconds: DEFAULT_LOGIN_SECONDS,
             network: true,
+            configured: None,
             console_capture: true,
             allow_no_keys: false,
             keys: Vec::new(),
@@ -42,13 +54,40 @@ impl Default for Settings {
     }
 }
 
-/// Reads the file's text. The error names the line and what is wrong there.
-pub fn parse(text: &str) -> Result<Settings, String> {
-    let settings: Settings = toml::from_str(text).map_err(|error| {
+/// Reads the file's text. The error names the line and what is wrong there; what is wrong in the network's section only
+/// is told beside the settings.
+pub fn parse(text: &str) -> Result<(Settings, Vec<String>), String> {
+    let mut settings: Settings = toml::from_str(text).map_err(|error| {
         let line = 1 + error.span().map_or(0, |span| text[..span.start].matches('\n').count());
         format!("line {line}: {}", error.message())
     })?;
-    settings.check()
+    let mut problems = Vec::new();
+    if let Some(section) = section::read(text) {
+        (settings.network, settings.configured, problems) = (section.enabled, section.config, section.problems);
+    }
+    Ok((settings.check()?, problems))
+}
+
+/// A section is read by [`section::read`].
+fn switch_or_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    struct Network;
+    impl<'de> Visitor<'de> for Network {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("true, false or a section [network]")
+        }
+
+        fn visit_bool<E>(self, value: bool) -> Result<bool, E> {
+            Ok(value)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(true)
+        }
+    }
+    deserializer.deserialize_any(Network)
 }
 
 impl Settings {
@@ -100,15 +139,58 @@ mod tests {
     #[test]
     fn the_shipped_example_is_the_default() {
         let example = include_str!("../../config.example.toml");
-        assert_eq!(parse(example).unwrap(), Settings::default());
+        assert_eq!(parse(example).unwrap(), (Settings::default(), Vec::new()));
         let all_set: String = example
             .lines()
             .map(|line| line.strip_prefix("#").filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
             .map(|line| format!("{line}\n"))
             .collect();
-        assert_eq!(parse(&all_set).unwrap(), Settings::default(), "the commented settings are the defaults");
-        let set = all_set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
-        assert_eq!(set.count(), 5, "and all of them stand there");
+        assert_eq!(
+            parse(&all_set).unwrap(),
+            (Settings::default(), Vec::new()),
+            "the commented settings are the defaults"
+        );
+        let settings = all_set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
+        assert_eq!(settings.count(), 9, "and all of them stand there");
+    }
+
+    #[test]
+    fn the_network_in_the_shipped_example_is_understood() {
+        let example = include_str!("../../config.example.toml");
+        let (before_keys, _) = example.split_once("# Volumes whose key file").unwrap();
+        let entries = before_keys.split_once("# [[").unwrap().1;
+        let entries = format!("# [[{entries}").replace("\n# ", "\n");
+        let (settings, problems) = parse(entries.trim_start_matches("# ")).unwrap();
+        assert_eq!(problems, [""; 0]);
+        let expected = [
+            "lan0: the name of 52:54:00:12:34:56",
+            "storage: VLAN 5 on lan0",
+            "bond0: bond of eth3, eth4, mode=802.3ad,miimon=100, MTU 9000",
+            "br0: bridge of bond0",
+            "lan0: 192.0.2.7/24 gateway 192.0.2.1, 2001:db8::7/64 gateway 2001:db8::1, MTU 1500, \
+             MAC address 02:00:00:00:00:01, name server 192.0.2.53",
+            "eth1: DHCP, IPv6 autoconfiguration, host name web1",
+            "eth2: 192.0.2.7/32 peer 198.51.100.9",
+            "route to 198.51.100.0/24 by 192.0.2.1 on lan0",
+            "lan0 is preferred",
+        ];
+        assert_eq!(settings.configured.unwrap().lines(), expected);
+    }
+
+    #[test]
+    fn the_network_is_a_switch_or_a_section() {
+        for (text, network, configured) in [
+            ("network = false", false, false),
+            ("network = true", true, false),
+            ("[network]\nenabled = false\n", false, false),
+            ("[network]\nkeep = true\n", true, true),
+            ("network.enabled = false\nnetwork.keep = true\n", false, true),
+        ] {
+            let (settings, problems) = parse(text).unwrap();
+            assert_eq!((settings.network, settings.configured.is_some()), (network, configured), "{text}");
+            assert_eq!(problems, [""; 0], "{text}");
+        }
+        assert!(parse("port = 22\nnetwork = 3\n").unwrap_err().contains("line 2"));
     }
 
     #[test]

@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_shortest_form_needs_no_crypttab() {
-        let keys = parse("[[key]]\nvolume = \"data\"\n").unwrap().keys;
+        let keys = parse("[[key]]\nvolume = \"data\"\n").unwrap().0.keys;
         assert_eq!(keys[0].path(), PathBuf::from("/run/cryptsetup-keys.d/data.key"));
         assert_eq!((keys[0].kind, keys[0].wait_seconds), (PlaceKind::Socket, DEFAULT_WAIT_SECONDS));
     }
@@ -96,7 +96,7 @@ mod tests {
     fn everything_can_be_said() {
         let text = "[[key]]\nvolume = \"a\"\npath = \"/run/vestibule/keys/a\"\nkind = \"fifo\"\nwait-seconds = 5\n\
                     [[key]]\nvolume = \"b\"\n";
-        let keys = parse(text).unwrap().keys;
+        let keys = parse(text).unwrap().0.keys;
         assert_eq!(
             (keys[0].path(), keys[0].kind, keys[0].wait_seconds, keys.len()),
             (PathBuf::from("/run/vestibule/keys/a"), PlaceKind::Fifo, 5, 2)

@@ -55,7 +55,10 @@ impl Config {
         }
         let from_file = match read(root, CONFIG_FILE).map(|text| text.map(|text| file::parse(&text))) {
             Ok(None) => Settings::default(),
-            Ok(Some(Ok(settings))) => settings,
+            Ok(Some(Ok((settings, wrong)))) => {
+                problems.extend(wrong.into_iter().map(|reason| format!("{CONFIG_FILE}: {reason}")));
+                settings
+            }
             Ok(Some(Err(reason))) => {
                 problems.push(format!("{CONFIG_FILE}: {reason}; the defaults are used"));
                 Settings::default()

@@ -71,7 +71,7 @@ pub fn main(root: Root, family: Option<Family>) -> anyhow::Result<()> {
 async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Result<()> {
     let (mut lifecycle, stopper) = Lifecycle::start().context("taking over the signals")?;
     let control = ControlSocket::bind(&root).await?;
-    let (network, mut problems) = NetworkConfig::parse(&config.command_line);
+    let (network, mut problems) = NetworkConfig::choose(&config.command_line, config.settings.configured.as_ref());
     problems.extend(config.problems.iter().cloned());
     for problem in &problems {
         log::error!("configuration: {problem}");

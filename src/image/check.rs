@@ -20,6 +20,8 @@ pub struct Findings {
     /// Reasons not to build the image.
     pub errors: Vec<String>,
     pub warnings: Vec<String>,
+    /// What will be done with the network, line by line; the first says where that stands.
+    pub network: Vec<String>,
 }
 
 pub fn check(root: &Root) -> Findings {
@@ -39,13 +41,26 @@ pub fn check(root: &Root) -> Findings {
         Some(Err(error)) => found.errors.push(format!("{HOST_KEY}: {error:#}")),
         Some(Ok(_)) => {}
     }
-    found.warnings.extend(NetworkConfig::parse(&config.command_line).1);
+    let (network, warnings) = NetworkConfig::choose(&config.command_line, config.settings.configured.as_ref());
+    found.warnings.extend(warnings);
+    found.network.push(match (config.settings.network, &config.settings.configured) {
+        (false, _) => "vestibule leaves the network to others".to_owned(),
+        (true, _) if NetworkConfig::is_on(&config.command_line) => {
+            "network, as on the kernel command line of this boot:".to_owned()
+        }
+        (true, Some(_)) => format!("network, as in {CONFIG_FILE}:"),
+        (true, None) => "network, as nothing is said about it:".to_owned(),
+    });
+    if config.settings.network {
+        found.network.extend(network.lines().iter().map(|line| format!("  {line}")));
+    }
     found
 }
 
 /// Prints what was found; an error if an image must not be built.
 pub fn command(root: &Root) -> anyhow::Result<()> {
     let found = check(root);
+    found.network.iter().for_each(|line| println!("{line}"));
     for warning in &found.warnings {
         eprintln!("vestibule: warning: {warning}");
     }
@@ -102,7 +117,24 @@ mod tests {
     #[test]
     fn a_good_host_passes() {
         let found = check(&host(KEY, "port = 22\n"));
-        assert_eq!(found, Findings { keys: 1, ..Findings::default() });
+        let network = ["network, as nothing is said about it:", "  every Ethernet interface: DHCP"];
+        let network = network.map(str::to_owned).to_vec();
+        assert_eq!(found, Findings { keys: 1, network, ..Findings::default() });
+    }
+
+    #[test]
+    fn the_network_is_told() {
+        let eth1 = "[[network.interface]]\nname = \"eth1\"\naddress = \"192.0.2.7/24\"\n";
+        let root = host(KEY, eth1);
+        let told = |root| check(root).network.join("\n");
+        assert_eq!(told(&root), "network, as in /etc/vestibule/config.toml:\n  eth1: 192.0.2.7/24");
+        root.put("/proc/cmdline", b"ip=eth0:dhcp");
+        assert_eq!(told(&root), "network, as on the kernel command line of this boot:\n  eth0: DHCP");
+        root.put("/proc/cmdline", b"vestibule.network=0");
+        assert_eq!(told(&root), "vestibule leaves the network to others");
+        root.put(CONFIG_FILE, format!("{eth1}gatway = 1\n").as_bytes());
+        assert_eq!(check(&root).errors.len(), 1);
+        assert!(check(&root).errors[0].contains("config.toml: line 4: [network.interface] gatway"));
     }
 
     #[test]

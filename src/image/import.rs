@@ -75,7 +75,7 @@ impl Import<'_> {
                 println!("  made, with {wanted}");
                 self.write(CONFIG_FILE, &text, 0o600)
             }
-            Some(text) if file::parse(&text).is_ok_and(|found| found.port == settings.port) => {
+            Some(text) if file::parse(&text).is_ok_and(|(found, _)| found.port == settings.port) => {
                 println!("  stays as it is; it says {wanted}");
                 Ok(())
             }
@@ -235,7 +235,7 @@ mod tests {
         for _ in 0..2 {
             command(&root, false).unwrap();
             assert_eq!(text(&root, AUTHORIZED_KEYS[0]).as_deref(), Some(ONE), "a restriction is not lost");
-            assert_eq!(file::parse(&text(&root, CONFIG_FILE).unwrap()).unwrap().port, 4748);
+            assert_eq!(file::parse(&text(&root, CONFIG_FILE).unwrap()).unwrap().0.port, 4748);
             let (public, made) = keys::ensure(&root).unwrap();
             let wanted = dropbear::ed25519(&host_key).unwrap();
             assert!(!made && public.key_data() == wanted.public_key().key_data());
@@ -267,7 +267,7 @@ mod tests {
         let root = Fixture::new(&[("etc/dropbear-initramfs/id_ed25519.pub", ONE.as_bytes())]);
         command(&root, false).unwrap();
         assert_eq!(text(&root, AUTHORIZED_KEYS[0]).as_deref(), Some(ONE));
-        assert_eq!(file::parse(&text(&root, CONFIG_FILE).unwrap()).unwrap().port, 22);
+        assert_eq!(file::parse(&text(&root, CONFIG_FILE).unwrap()).unwrap().0.port, 22);
     }
 
     #[test]

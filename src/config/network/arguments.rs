@@ -18,10 +18,9 @@ impl NetworkConfig {
     /// What `line` says, with one sentence for each argument that was not understood; else what `configured` says. As
     /// soon as there is one network argument, nothing but `keep` counts of `configured`.
     pub fn choose(line: &CommandLine, configured: Option<&Self>) -> (Self, Vec<String>) {
-        let own = OWN.iter().any(|key| line.values(key).next().is_some());
         let (mut config, problems) = Self::parse(line);
         match configured {
-            Some(configured) if !own => {
+            Some(configured) if !Self::is_on(line) => {
                 let Self { neednet, boot, .. } = config;
                 let boot = configured.boot.clone().or(boot);
                 (Self { neednet, boot, ..configured.clone() }, problems)
@@ -31,6 +30,11 @@ impl NetworkConfig {
                 (config, problems)
             }
         }
+    }
+
+    /// Whether `line` has a network argument of its own.
+    pub fn is_on(line: &CommandLine) -> bool {
+        OWN.iter().any(|key| line.values(key).next().is_some())
     }
 
     /// What the kernel command line says, and one sentence for each argument that was not understood.
@@ -57,11 +61,22 @@ impl NetworkConfig {
                 problems.push("no usable ip= argument: DHCP on every Ethernet interface instead".to_owned());
             }
         }
-        config.boot = config.boot.take().or_else(|| first_named(&config.interfaces));
+        config.boot = config.boot.take().or_else(|| config.first_named());
         config.nameservers = nameservers;
         config.peer_dns = line.flag("rd.peerdns", true);
         config.neednet = line.flag("rd.neednet", false);
         (config, problems)
+    }
+
+    /// Among several interfaces dracut prefers the first that is named.
+    pub(super) fn first_named(&self) -> Option<Boot> {
+        let named = |interface: &Interface| match &interface.which {
+            Which::Named(name) => Some(Boot::Name(name.clone())),
+            Which::Mac(mac) => Some(Boot::Mac(*mac)),
+            Which::Every | Which::First => None,
+        };
+        let wanted: Vec<&Interface> = self.interfaces.iter().filter(|it| !it.is_left_alone()).collect();
+        wanted.iter().copied().find_map(named).filter(|_| wanted.len() > 1)
     }
 }
 
@@ -157,15 +172,4 @@ fn boot(line: &CommandLine, draft: &mut Draft) -> Option<Boot> {
         }
     }
     Some(boot)
-}
-
-/// Among several interfaces dracut prefers the first that `ip=` names.
-fn first_named(interfaces: &[Interface]) -> Option<Boot> {
-    let named = |interface: &Interface| match &interface.which {
-        Which::Named(name) => Some(Boot::Name(name.clone())),
-        Which::Mac(mac) => Some(Boot::Mac(*mac)),
-        Which::Every | Which::First => None,
-    };
-    let wanted: Vec<&Interface> = interfaces.iter().filter(|it| !it.is_left_alone()).collect();
-    wanted.iter().copied().find_map(named).filter(|_| wanted.len() > 1)
 }

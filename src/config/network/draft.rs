@@ -38,9 +38,7 @@ impl Draft {
             None => self.interfaces.push((place, interface)),
             Some((_, before)) => match merged(before, interface) {
                 Ok(both) => *before = both,
-                Err(what) => {
-                    self.problem(&place, &format!("an argument before sets {what} of this interface; remove one"))
-                }
+                Err(what) => self.problem(&place, &format!("{what} of this interface is set already; remove one")),
             },
         }
     }
@@ -156,7 +154,7 @@ pub fn master<'a>(made: &'a [Made], name: &str) -> Option<&'a str> {
 fn clash(made: &Made, before: &[(String, Made)]) -> Option<String> {
     for (_, other) in before {
         if other.name == made.name {
-            return Some(format!("{} is made by an argument before; choose another name", made.name));
+            return Some(format!("there is another {} already; choose another name", made.name));
         }
         if made.is_master()
             && other.is_master()

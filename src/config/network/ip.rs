@@ -54,7 +54,7 @@ fn are_methods(text: &str) -> bool {
 }
 
 /// What a method is about: IPv4, IPv6, or both.
-fn method_of(method: &str) -> Option<(Ipv4, Ipv6)> {
+pub fn method_of(method: &str) -> Option<(Ipv4, Ipv6)> {
     Some(match method {
         "dhcp" | "on" | "any" | "single-dhcp" => (Ipv4::Dhcp, Ipv6::Kernel),
         "dhcp6" => (Ipv4::Off, Ipv6::Dhcp),
@@ -154,7 +154,7 @@ fn fixed<'a>(field: &impl Fn(usize) -> &'a str, which: Which, notes: &mut Vec<St
 /// All addresses are of one family. The second field is the other end of a point-to-point link for dracut, and the
 /// server to boot from for the kernel. With a prefix of its own, or where the netmask leaves no room for a neighbour,
 /// it must be the first; else it is left out, which serves both: a gateway is reached without it too.
-fn static_interface(
+pub fn static_interface(
     which: Which,
     (address, prefix): (IpAddr, u8),
     gateway: Option<IpAddr>,

@@ -7,10 +7,12 @@
 mod arguments;
 mod bond;
 mod draft;
+mod entry;
 mod field;
 mod ip;
 mod made;
 mod names;
+pub mod section;
 mod show;
 mod types;
 

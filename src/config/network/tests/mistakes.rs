@@ -110,14 +110,14 @@ fn other_arguments() {
 #[test]
 fn arguments_that_contradict_each_other() {
     for (line, expected, told) in [
-        ("ip=eth0:dhcp ip=192.0.2.7:::24::eth0:none", "eth0: DHCP", "sets IPv4"),
-        ("ip=eth0:auto6 ip=eth0:dhcp6", "eth0: IPv6 autoconfiguration", "sets IPv6"),
-        ("ip=eth0:dhcp:1400 ip=eth0:auto6:1500", "eth0: DHCP, MTU 1400", "sets the MTU"),
+        ("ip=eth0:dhcp ip=192.0.2.7:::24::eth0:none", "eth0: DHCP", "IPv4 of this interface is set already"),
+        ("ip=eth0:auto6 ip=eth0:dhcp6", "eth0: IPv6 autoconfiguration", "IPv6 of this"),
+        ("ip=eth0:dhcp:1400 ip=eth0:auto6:1500", "eth0: DHCP, MTU 1400", "the MTU of this"),
         ("bond=b:x,y ip=x:dhcp ip=b:dhcp", "b: bond of x, y, mode=balance-rr,miimon=100; b: DHCP", "x is a part of b"),
         ("bridge=b:x bridge=c:x ip=b:dhcp", "b: bridge of x; b: DHCP", "x is a part of b"),
         ("bridge=b:x vlan=b:x ip=b:dhcp", "b: bridge of x; b: DHCP", "field 1"),
         ("vlan=x.5:x vlan=vlan5:x ip=x:dhcp", "x.5: VLAN 5 on x; x: DHCP", "x.5 is this VLAN already"),
-        ("vlan=x.5:x vlan=x.5:y ip=x:dhcp", "x.5: VLAN 5 on x; x: DHCP", "x.5 is made by"),
+        ("vlan=x.5:x vlan=x.5:y ip=x:dhcp", "x.5: VLAN 5 on x; x: DHCP", "another x.5 already"),
         (
             "ifname=b:52:54:00:12:34:56 bridge=b:x ip=x:dhcp",
             "b: the name of 52:54:00:12:34:56; x: DHCP",
