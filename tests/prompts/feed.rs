@@ -29,7 +29,7 @@ const KEY: &[u8] = b"\0key\n\xff\0\n";
 
 /// A broker on these keys, and on systemd's questions.
 fn feeding(machine: &Machine, keys: &str) -> Broker {
-    let settings = file::parse(keys).unwrap();
+    let (settings, _) = file::parse(keys).unwrap();
     let (feed, problems) = Feed::prepare(&machine.root(), &settings.keys);
     assert_eq!(problems, [""; 0]);
     let sources = vec![Systemd::new(machine.root()).spawn(), feed.spawn()];
@@ -155,7 +155,7 @@ async fn a_fifo_does_it_for_others() {
 #[tokio::test]
 async fn what_is_there_already_is_left_alone_and_what_was_left_is_replaced() {
     let machine = Machine::new();
-    let settings = file::parse("[[key]]\nvolume = \"data\"\n").unwrap();
+    let (settings, _) = file::parse("[[key]]\nvolume = \"data\"\n").unwrap();
     machine.put("run/cryptsetup-keys.d/data.key", "a key that somebody put there");
     let (feed, problems) = Feed::prepare(&machine.root(), &settings.keys);
     drop(feed);
