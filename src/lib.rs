@@ -18,3 +18,7 @@ pub mod root;
 pub mod secret;
 pub mod session;
 pub mod task;
+
+#[cfg(all(test, fuzzing))]
+#[path = "../fuzz/mod.rs"]
+mod fuzz;

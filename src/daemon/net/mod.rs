@@ -5,7 +5,7 @@
 
 mod advert;
 mod changes;
-mod dhcp;
+pub(crate) mod dhcp;
 mod dhcp6;
 mod domain;
 mod edge;
