@@ -177,8 +177,7 @@ fn merged(before: &Interface, mut after: Interface) -> Result<Interface, &'stati
         _ => return Err("IPv4"),
     };
     after.ipv6 = match (before.ipv6, after.ipv6) {
-        (_, other) if before.is_left_alone() => other,
-        (Ipv6::Kernel | Ipv6::Off, other) | (other, Ipv6::Kernel | Ipv6::Off) => other,
+        (Ipv6::Off, other) | (other, Ipv6::Off) | (Ipv6::Kernel, other) | (other, Ipv6::Kernel) => other,
         (one, other) if one == other => one,
         _ => return Err("IPv6"),
     };

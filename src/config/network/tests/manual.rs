@@ -78,6 +78,8 @@ fn addresses() {
         ),
         ("ip=eth0:dhcp ip=eth0:auto6", "eth0: DHCP, IPv6 autoconfiguration"),
         ("ip=eth0:dhcp ip=eth0:dhcp", "eth0: DHCP"),
+        ("ip=eth0:dhcp ip=eth0:off", "eth0: DHCP"),
+        ("ip=eth0:off ip=eth0:auto6", "eth0: IPv6 autoconfiguration"),
         // The kernel's, initramfs-tools' and mkinitcpio's.
         ("ip=192.0.2.7::192.0.2.1:255.255.255.128::eth0", "eth0: 192.0.2.7/25 gateway 192.0.2.1"),
         (
