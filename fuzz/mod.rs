@@ -1,6 +1,7 @@
 //! Fuzzing: what comes from outside, fed with made-up input. Compiled by `fuzz/run` only.
 
 mod dhcp;
+mod dhcp6;
 mod engine;
 
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::config::{
 };
 
 #[rustfmt::skip] // a word a line would be long
-const TARGETS: [Target; 3] = [
+const TARGETS: [Target; 5] = [
     Target {
         name: "command-line",
         words: &[
@@ -49,6 +50,20 @@ const TARGETS: [Target; 3] = [
             "\x0f\x07", "\x77\x08", "\x7f\x7f", "\x01\x20", "\x02\x20",
         ],
         run: dhcp::version4,
+    },
+    Target {
+        name: "dhcp6",
+        words: &[
+            "\x00\x01\x00\x0a\x00\x03\x00\x01\x02\x00\x00\x00\x00\x01", "\x00\x02\x00\x0a", "\x00\x03\x00\x28\x00\x00\x00\x01", "\x00\x05\x00\x18",
+            "\x00\x07\x00\x01", "\x00\x0d\x00\x02\x00\x03", "\x00\x0d\x00\x02\x00\x04", "\x00\x0e\x00\x00", "\x00\x17\x00\x10",
+            "\x00\x18\x00\x05\x03lab", "\x00\x20\x00\x04", "\x01\x20", "\x02\x20", "\x02\x21",
+        ],
+        run: dhcp6::version6,
+    },
+    Target {
+        name: "router",
+        words: &["\x19\x03\x00\x00", "\x1f\x02\x00\x00", "\x00\x00\x00\x3c", "\x03lab", "\x07example", "\x00"],
+        run: dhcp6::router,
     },
 ];
 

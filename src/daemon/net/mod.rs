@@ -3,10 +3,10 @@
 //! Events from the kernel and from DHCP servers go into [`plan`], which is pure and answers with steps; [`edge`] does
 //! them and keeps the [`ledger`]. One task turns this wheel; nothing waits for it.
 
-mod advert;
+pub(crate) mod advert;
 mod changes;
 pub(crate) mod dhcp;
-mod dhcp6;
+pub(crate) mod dhcp6;
 mod domain;
 mod edge;
 mod facts;
