@@ -148,3 +148,18 @@ def somebody_in_the_shell(guest):
     session.wait_for("Passphrase for ", 120)
     session.type(PASSPHRASE + b"\n")
     guest.real_root().nothing_of_ours()
+
+
+@case(("bookworm-initramfs-tools", "trixie-initramfs-tools"), arguments="rootdelay=5")
+def panic_shell(guest):
+    """initramfs-tools asks round after round, and then drops to a shell; the right passphrase still boots it"""
+    guest.wait_for_prompt()
+    guest.wait_for_ssh()
+    start = time.monotonic()
+    while not guest.status()["emergency"]:
+        expect(time.monotonic() - start < SHELL_DEADLINE, "no shell came, however often the passphrase was wrong")
+        guest.ssh("unlock --wait 1", stdin=b"wrong\n")
+    expect("Dropping to a shell" in guest.console.text, "status must not tell of a shell that is not there")
+    expect(guest.unlock(b"wrong") == 1, "a wrong passphrase must end with 1")
+    expect(guest.unlock(PASSPHRASE) == 0, "the right passphrase must end with 0")
+    guest.real_root().nothing_of_ours()

@@ -46,9 +46,6 @@ pub fn start(root: &Root, family: Option<Family>, keys: &[KeyPlace], hold: watch
         sources.push(feed.spawn());
     }
     let broker = Broker::spawn(sources, volumes::spawn_with(root.clone(), proved));
-    // mkinitcpio's `encrypt` never gives up: between two of its attempts nothing must be opened beside it (see `tty`).
-    if family != Some(Family::Mkinitcpio) {
-        broker.add(Recovery { root: root.clone(), recipes, broker: broker.clone(), hold }.spawn());
-    }
+    broker.add(Recovery { root: root.clone(), recipes, broker: broker.clone(), hold }.spawn());
     Sources { broker, hook, problems }
 }

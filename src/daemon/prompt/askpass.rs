@@ -158,7 +158,7 @@ impl Scan {
         let plain = opening.as_ref().is_some_and(|opening| opening.format() == "plain");
         if let Some(opening) = opening {
             let path = process::variable(&self.root, *waiter, "PATH");
-            self.recipes.note(Arc::new(Recipe { opening, program: program.clone(), path }));
+            self.recipes.note(Arc::new(Recipe { opening, program: program.clone(), path, asked_again: true }));
         }
         let (prompt, posed) = Prompt::new(asked.question());
         let asker = Arc::new(Asker { askpass, fifo, cryptsetup, asked, plain });

@@ -45,7 +45,7 @@ impl Hook {
             return Err(format!("a {} volume takes its passphrase only at the console", opening.format()));
         }
         let path = open.path.map(Into::into);
-        let recipe = Arc::new(Recipe { opening, program: "cryptsetup".into(), path });
+        let recipe = Arc::new(Recipe { opening, program: "cryptsetup".into(), path, asked_again: true });
         self.recipes.note(recipe.clone());
         let (outcomes, receiver) = mpsc::channel(OUTCOMES);
         let (prompt, posed) = Prompt::new(recipe.question(SOURCE));

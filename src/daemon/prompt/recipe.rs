@@ -23,6 +23,9 @@ pub struct Recipe {
     pub program: PathBuf,
     /// The `PATH` of the asker.
     pub path: Option<OsString>,
+    /// The initramfs starts another asker when one has given up, until it gives up itself. Opened in between, the volume
+    /// would stand in the way of the next.
+    pub asked_again: bool,
 }
 
 impl Recipe {

@@ -90,8 +90,9 @@ impl Follower {
         let (closed, changed) = (self.publish.clone(), self.changed.clone());
         loop {
             let seen = view.borrow_and_update().clone();
-            self.pose(&seen);
-            self.resume(&seen, &hold.borrow_and_update().clone());
+            let held = hold.borrow_and_update().clone();
+            self.pose(&seen, held.is_some());
+            self.resume(&seen, &held);
             let end = self.resume_until;
             tokio::select! {
                 Ok(()) = view.changed() => {}
@@ -104,7 +105,7 @@ impl Follower {
     }
 
     /// Puts up a question for each volume that was given up, and takes it down when something else asks or it is open.
-    fn pose(&mut self, view: &View) {
+    fn pose(&mut self, view: &View, held: bool) {
         let before: Vec<_> = self.standing.values().map(|standing| standing.prompt.question.id).collect();
         self.standing.retain(|name, standing| {
             view.gave_up.iter().any(|volume| volume.name == *name) && !standing.carrier.is_finished()
@@ -113,7 +114,7 @@ impl Follower {
             if self.standing.contains_key(&volume.name) {
                 continue;
             }
-            let Some(way) = self.parts.way(&volume.name) else { continue };
+            let Some(way) = self.parts.way(&volume.name, held) else { continue };
             let (prompt, posed) = Prompt::new(question(volume));
             let (parts, name, changed) = (self.parts.clone(), volume.name.clone(), self.changed.clone());
             let carrier = crate::task::spawn(async move {
@@ -145,10 +146,13 @@ impl Follower {
 }
 
 impl Recovery {
-    /// `None` where nothing is known that would open it.
-    fn way(&self, volume: &str) -> Option<Way> {
-        let systemd = || self.root.join("/run/systemd/system").exists().then(|| Way::Unit(systemctl::unit(volume)));
-        self.recipes.find(volume).map(Way::Command).or_else(systemd)
+    /// `None` where nothing is known that would open it, and as long as the initramfs asks again by itself.
+    fn way(&self, volume: &str, held: bool) -> Option<Way> {
+        match self.recipes.find(volume) {
+            Some(recipe) if recipe.asked_again && !held => None,
+            Some(recipe) => Some(Way::Command(recipe)),
+            None => self.root.join("/run/systemd/system").exists().then(|| Way::Unit(systemctl::unit(volume))),
+        }
     }
 
     async fn carry(&self, volume: &str, way: Way, posed: Posed) {

@@ -168,7 +168,8 @@ impl Scan {
         match Process::open(pid) {
             Ok(Some(process)) => {
                 let path = process::variable(&self.root, pid, "PATH");
-                let recipe = Arc::new(Recipe { opening, program, path });
+                let asked_again = self.family == Some(Family::Mkinitcpio);
+                let recipe = Arc::new(Recipe { opening, program, path, asked_again });
                 if !recipe.opening.asks_for_a_pin {
                     self.recipes.note(recipe.clone());
                 }
