@@ -1,6 +1,6 @@
 //! What initramfs-tools means by `ip=`, said as dracut.cmdline(7) says it. Pure.
 //!
-//! initramfs-tools(7) "ip" and "BOOTIF", initramfs.conf(5) `IP=` and `DEVICE=`, `configure_networking()` in its
+//! initramfs-tools(7) "ip" (its "BOOTIF" is everybody's), initramfs.conf(5) `IP=` and `DEVICE=`, `configure_networking()` in its
 //! `scripts/functions` 0.142, and klibc 2.0.12 `usr/kinit/ipconfig/main.c`. One argument counts, the last; the kernel's
 //! wins over the file's. It is `CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:INTERFACE:METHOD:DNS0:DNS1:NTP0`, or a method.
 
@@ -15,11 +15,6 @@ pub fn translate(mut line: CommandLine, conf: &str) -> (CommandLine, Vec<String>
     let device = assigned(conf, "DEVICE", &mut problems);
     let from_file = assigned(conf, "IP", &mut problems);
     let ip = line.last("ip").map(str::to_owned).or(from_file);
-    let named = ip.as_deref().and_then(|ip| ip.split(':').nth(5)).is_some_and(|name| !name.is_empty());
-    if let Some(mac) = line.last("BOOTIF").filter(|_| !named) {
-        let reason = "an interface can't be chosen by its hardware address";
-        problems.push(format!("BOOTIF={mac}: {reason}; name it in field 6 of ip=, as in ip=:::::eth0:dhcp"));
-    }
     line.set("ip", respell(ip.as_deref().unwrap_or(""), device.as_deref().unwrap_or("")));
     (line, problems)
 }
@@ -124,14 +119,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_said_is_told() {
-        for (line, conf, expected) in [
-            ("BOOTIF=01-52-54-00-12-34-56", "", "BOOTIF"),
-            ("ip=dhcp BOOTIF=01-52-54-00-12-34-56", "", "BOOTIF"),
-            ("quiet", "IP=$MINE", "IP=$MINE"),
-        ] {
-            let problems = translate(CommandLine::parse(line), conf).1;
-            assert!(problems.len() == 1 && problems[0].contains(expected), "{line} {conf}: {problems:?}");
-        }
-        assert_eq!(translate(CommandLine::parse("ip=:::::eth0:dhcp BOOTIF=01-52-54-00-12-34-56"), "").1, [""; 0]);
+        let problems = translate(CommandLine::parse("quiet"), "IP=$MINE").1;
+        assert!(problems.len() == 1 && problems[0].contains("IP=$MINE"), "{problems:?}");
     }
 }
