@@ -33,8 +33,8 @@ use crate::secret::Secret;
 use crate::session::ssh::authorized_keys;
 use crate::session::text;
 use crate::{hardening, image, kmsg};
-use console::Console;
 use console::capture::Capture;
+use console::{Asked, Console};
 use lifecycle::{Lifecycle, Stopper};
 use listener::Listener;
 use net::Net;
@@ -148,7 +148,8 @@ impl House for Rooms {
             let status = statuses.borrow();
             // What nothing asks at the console is not shown there either.
             let asked = status.questions.iter().filter(|question| !question.is_recovery());
-            asked.map(|question| format!("{}\n", text::printable(&question.message))).collect()
+            let asked = asked.map(|it| Asked { number: it.id.0, words: text::printable(&it.message).to_string() });
+            asked.collect()
         })
     }
 

@@ -68,7 +68,7 @@ impl Console {
 
     /// All consoles as text; with `follow`, again at each change. `questions` gives what is asked, in words, for
     /// consoles that can't be read back.
-    pub fn peek(&self, follow: bool, questions: impl Fn() -> String + Send + 'static) -> mpsc::Receiver<String> {
+    pub fn peek(&self, follow: bool, questions: impl Fn() -> Vec<Asked> + Send + 'static) -> mpsc::Receiver<String> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut looker = Looker {
             root: self.root.clone(),
@@ -76,12 +76,13 @@ impl Console {
             seen: 0,
             log: KernelLog::open(&self.root).ok(),
             before: Vec::new(),
+            asked: Vec::new(),
         };
         crate::task::spawn(async move {
             let mut ticks = interval(FOLLOW);
             loop {
                 ticks.tick().await;
-                let text = looker.look(&questions());
+                let text = looker.look(questions());
                 let unsent = !text.is_empty() && sender.send(text).await.is_err();
                 if unsent || !follow || sender.is_closed() {
                     return;
@@ -90,6 +91,14 @@ impl Console {
         });
         receiver
     }
+}
+
+/// A question, for consoles that don't show it by themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Told again when the same words are asked anew.
+    pub number: u64,
+    pub words: String,
 }
 
 /// Reads the consoles and remembers what it has told already.
@@ -101,11 +110,12 @@ struct Looker {
     log: Option<KernelLog>,
     /// Per console, what was shown last.
     before: Vec<(String, String)>,
+    asked: Vec<Asked>,
 }
 
 impl Looker {
-    fn look(&mut self, questions: &str) -> String {
-        if let Some(text) = self.look_at_captured(questions) {
+    fn look(&mut self, questions: Vec<Asked>) -> String {
+        if let Some(text) = self.look_at_captured(&questions) {
             return text;
         }
         let consoles = active_consoles(&self.root);
@@ -131,13 +141,13 @@ impl Looker {
             for line in log {
                 text += &(line + "\n");
             }
-            text += &self.if_changed("questions", questions.to_owned());
+            text += &self.if_asked(questions);
         }
         text
     }
 
     /// The console whose text is captured; then it is the only one.
-    fn look_at_captured(&mut self, questions: &str) -> Option<String> {
+    fn look_at_captured(&mut self, questions: &[Asked]) -> Option<String> {
         let captured = self.captured.clone()?;
         let captured = captured.lock().expect("no panic while held");
         let name = captured.device.as_ref()?.file_name()?.to_string_lossy().into_owned();
@@ -151,10 +161,10 @@ impl Looker {
         // Who writes to the device directly, as systemd's agent does, is not captured: what it asks is known all the same.
         let all = captured.terminal.changed_since(0).0;
         let recent = &all[all.len().saturating_sub(LOG_LINES)..];
-        let is_missing = |asked: &&str| !recent.iter().any(|line| line.contains(asked.trim_end()));
-        let missing = questions.lines().filter(is_missing).map(|asked| format!("{asked}\n")).collect();
+        let is_missing = |asked: &&Asked| !recent.iter().any(|line| line.contains(asked.words.trim_end()));
+        let missing = questions.iter().filter(is_missing).cloned().collect();
         drop(captured);
-        Some(text + &self.if_changed("questions", missing))
+        Some(text + &self.if_asked(missing))
     }
 
     fn if_changed(&mut self, name: &str, shown: String) -> String {
@@ -163,10 +173,15 @@ impl Looker {
             Some((_, before)) => before.clone_from(&shown),
             None => self.before.push((name.to_owned(), shown.clone())),
         }
-        match name {
-            "questions" => shown,
-            name => format!("── {name} ──\n{shown}"),
+        format!("── {name} ──\n{shown}")
+    }
+
+    fn if_asked(&mut self, questions: Vec<Asked>) -> String {
+        if self.asked == questions {
+            return String::new();
         }
+        self.asked = questions;
+        self.asked.iter().map(|asked| format!("{}\n", asked.words)).collect()
     }
 }
 
@@ -190,8 +205,14 @@ fn active_consoles(root: &Root) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::root::tests::Fixture;
+
+    fn asked(number: u64, words: &str) -> Asked {
+        Asked { number, words: words.to_owned() }
+    }
 
     #[tokio::test]
     async fn the_screen_in_front_is_shown_and_questions_for_the_serial_line() {
@@ -201,7 +222,7 @@ mod tests {
             ("dev/vcsa2", &[2, 4, 0, 0]),
             ("dev/vcs2", b"ab  cd  "),
         ]);
-        let mut peek = Console::new(root.clone(), None).peek(false, || "asked: root\n".to_owned());
+        let mut peek = Console::new(root.clone(), None).peek(false, || vec![asked(1, "asked: root")]);
         let text = peek.recv().await.unwrap();
         assert!(text.starts_with("── tty2 ──\nab\ncd\n"), "{text}");
         assert!(text.ends_with("── ttyS0 (can't be read back: kernel log and questions) ──\nasked: root\n"), "{text}");
@@ -215,18 +236,28 @@ mod tests {
             ("dev/vcsa1", &[1, 2, 0, 0]),
             ("dev/vcs1", b"a "),
         ]);
-        let mut peek = Console::new(root.clone(), None).peek(true, String::new);
+        let mut peek = Console::new(root.clone(), None).peek(true, Vec::new);
         assert_eq!(peek.recv().await.unwrap(), "── tty1 ──\na\n");
         std::fs::write(root.join("/dev/vcs1"), "b ").unwrap();
         assert_eq!(peek.recv().await.unwrap(), "── tty1 ──\nb\n");
     }
+
     #[tokio::test]
     async fn captured_text_is_shown_with_what_is_asked_elsewhere() {
         let captured = Arc::new(Mutex::new(Captured::default()));
         captured.lock().unwrap().terminal.feed(b"Starting x...\nEnter passphrase for /dev/vda: ");
         let console = Console::new(Fixture::new(&[]).clone(), Some(captured.clone()));
-        let questions = || "Enter passphrase for /dev/vda:\nPlease enter PIN:\n".to_owned();
-        let mut peek = console.peek(false, questions);
+        let number = Arc::new(AtomicU64::new(2));
+        let questions = {
+            let number = number.clone();
+            move || {
+                vec![
+                    asked(1, "Enter passphrase for /dev/vda:"),
+                    asked(number.load(Ordering::Relaxed), "Please enter PIN:"),
+                ]
+            }
+        };
+        let mut peek = console.peek(false, questions.clone());
         assert!(peek.recv().await.unwrap().starts_with("── kernel log ──"), "not before the capture stands");
         captured.lock().unwrap().device = Some("/dev/ttyS0".into());
         let mut peek = console.peek(true, questions);
@@ -234,5 +265,7 @@ mod tests {
         assert_eq!(peek.recv().await.unwrap(), expected);
         captured.lock().unwrap().terminal.feed(b"\nStarting y...\n");
         assert_eq!(peek.recv().await.unwrap(), "Starting y...\n");
+        number.store(3, Ordering::Relaxed);
+        assert_eq!(peek.recv().await.unwrap(), "Please enter PIN:\n", "asked anew");
     }
 }
