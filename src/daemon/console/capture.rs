@@ -86,9 +86,9 @@ impl Run {
                 self.capture(&device).await;
                 self.lock().device = None;
             }
-            // An error: the daemon is gone, and with it the wish.
+            // Not `changed()`: that the end has come may have been seen above. An error: the daemon is gone, and with it the wish.
             tokio::select! {
-                _ = self.stopped.changed() => {}
+                _ = self.stopped.wait_for(|&stopped| stopped) => {}
                 () = sleep(RETRY) => {}
             }
         }
