@@ -86,11 +86,16 @@ impl Run {
                 self.capture(&device).await;
                 self.lock().device = None;
             }
-            // Not `changed()`: that the end has come may have been seen above. An error: the daemon is gone, and with it the wish.
-            tokio::select! {
-                _ = self.stopped.wait_for(|&stopped| stopped) => {}
-                () = sleep(RETRY) => {}
-            }
+            self.pause().await;
+        }
+    }
+
+    /// Until the next try, or the end.
+    async fn pause(&mut self) {
+        // Not `changed()`: that the end has come may have been seen before. An error: the daemon is gone, and with it the wish.
+        tokio::select! {
+            _ = self.stopped.wait_for(|&stopped| stopped) => {}
+            () = sleep(RETRY) => {}
         }
     }
 
@@ -202,6 +207,8 @@ fn console_level(root: &Root) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
     use crate::root::tests::Fixture;
 
@@ -213,6 +220,16 @@ mod tests {
         assert_eq!(shown(&entries, 7), "error\nwarning\ninfo\n");
         assert_eq!(console_level(&Fixture::new(&[("proc/sys/kernel/printk", b"4\t4\t1\t7\n")])), 4);
         assert_eq!(console_level(&Fixture::new(&[])), 7);
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_seen_already_is_not_waited_for() {
+        let (stop, mut stopped) = watch::channel(false);
+        stop.send_replace(true);
+        stopped.borrow_and_update(); // as while a relay was followed
+        let (captured, root) = (Arc::default(), Root::default());
+        let mut run = Run { root, plymouth: false, captured, stopped, failures: 0, told: false };
+        assert!(run.pause().now_or_never().is_some(), "the hand-over must not stand still");
     }
 
     #[tokio::test]
