@@ -58,6 +58,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/file.rs",
+            "config/grants.rs",
             "config/initramfs_tools.rs",
             "config/key.rs",
             "config/network/",

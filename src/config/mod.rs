@@ -5,6 +5,7 @@ pub mod cmdline;
 pub mod cryptdevice;
 pub mod family;
 pub mod file;
+pub mod grants;
 pub mod initramfs_tools;
 pub mod key;
 pub mod network;

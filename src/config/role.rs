@@ -2,76 +2,108 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::message::Request;
+use super::grants::{Access, Files, Granted, Grants, Permitted};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Everything that the configuration allows.
-    Root,
-    /// `unlock`, `feed`, `peek`, `status`.
-    Unlock,
-    /// `peek`, `status`.
-    Peek,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    pub name: String,
+    pub grants: Grants,
 }
 
-impl Role {
+/// All roles of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roles(Vec<Role>);
+
+impl Default for Roles {
+    /// Those that are built in.
+    fn default() -> Self {
+        Self(vec![root(), unlock(), peek(), sftp()])
+    }
+}
+
+impl Roles {
     /// The role that a login name stands for.
-    pub fn from_login_name(name: &str) -> Option<Self> {
-        match name {
-            "root" => Some(Self::Root),
-            "unlock" => Some(Self::Unlock),
-            "peek" => Some(Self::Peek),
-            _ => None,
-        }
+    pub fn find(&self, name: &str) -> Option<&Role> {
+        self.0.iter().find(|role| role.name == name)
     }
 
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Root => "root",
-            Self::Unlock => "unlock",
-            Self::Peek => "peek",
-        }
+    /// `root, unlock, peek`, for messages.
+    pub fn names(&self) -> String {
+        self.0.iter().map(|role| role.name.as_str()).collect::<Vec<_>>().join(", ")
     }
+}
 
-    /// Whether this role may ask that of the daemon. What is not named here is denied.
-    pub fn may(self, request: &Request) -> bool {
-        match request {
-            Request::Status | Request::Watch { .. } | Request::Peek { .. } | Request::Cancel => true,
-            Request::Submit(_) => matches!(self, Self::Root | Self::Unlock),
-            Request::Power(_) => self == Self::Root,
-            Request::Login(_) | Request::LoginFailed { .. } | Request::Stop | Request::Open(_) => false,
-        }
+/// Everything. Forwarding only where the key's line lists destinations.
+fn root() -> Role {
+    use Granted::{Feed, Hold, Peek, Poweroff, Reboot, Status, Unlock};
+    let grants = Grants {
+        commands: vec![Unlock, Feed, Peek, Status, Reboot, Poweroff, Hold],
+        shell: true,
+        exec: true,
+        pty: true,
+        sftp: Some(Files { root: "/".to_owned(), shown_as: None, access: Access::ReadWrite }),
+        ..Grants::default()
+    };
+    Role { name: "root".to_owned(), grants }
+}
+
+fn unlock() -> Role {
+    use Granted::{Feed, Peek, Status, Unlock};
+    narrow("unlock", &[Unlock, Feed, Peek, Status])
+}
+
+fn peek() -> Role {
+    narrow("peek", &[Granted::Peek, Granted::Status])
+}
+
+/// Files below one directory, which the configuration has to name.
+fn sftp() -> Role {
+    Role { grants: Grants { pty: false, ..narrow("sftp", &[]).grants }, ..narrow("sftp", &[]) }
+}
+
+fn narrow(name: &str, commands: &[Granted]) -> Role {
+    let (open, listen) = (Permitted::nothing(), Permitted::nothing());
+    Role {
+        name: name.to_owned(),
+        grants: Grants { commands: commands.to_vec(), pty: true, open, listen, ..Grants::default() },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::message::{Open, Power, Submit};
+    use crate::control::message::{Open, Power, Request, Start, Submit, What};
     use crate::secret::Secret;
 
     #[test]
     fn what_each_role_may_do() {
         let submit =
             || Request::Submit(Submit { volumes: vec![], kind: None, secret: Secret::new(vec![]), wait_ms: 0 });
+        let start = |what| Request::Start(Start { what, terminal: None, environment: vec![] });
         let table = [
-            (Request::Status, [true, true, true]),
-            (Request::Peek { follow: true }, [true, true, true]),
-            (submit(), [true, true, false]),
-            (Request::Power(Power::Reboot), [true, false, false]),
-            (Request::Stop, [false, false, false]),
-            (Request::Open(Open { arguments: vec![], path: None }), [false, false, false]),
+            (Request::Status, [true, true, true, true]),
+            (Request::Peek { follow: true }, [true, true, true, false]),
+            (submit(), [true, true, false, false]),
+            (Request::Power(Power::Reboot), [true, false, false, false]),
+            (Request::Hold { seconds: 1 }, [true, false, false, false]),
+            (start(What::Shell), [true, false, false, false]),
+            (start(What::Exec(b"id".to_vec())), [true, false, false, false]),
+            (start(What::Sftp), [true, false, false, false]),
+            (Request::Stop, [false, false, false, false]),
+            (Request::Open(Open { arguments: vec![], path: None }), [false, false, false, false]),
         ];
+        let roles = Roles::default();
         for (request, expected) in table {
-            assert_eq!([Role::Root, Role::Unlock, Role::Peek].map(|role| role.may(&request)), expected);
+            let may = ["root", "unlock", "peek", "sftp"]
+                .map(|name| roles.find(name).unwrap().grants.permit(&request).is_ok());
+            assert_eq!(may, expected);
         }
     }
 
     #[test]
     fn unknown_names_are_no_role() {
         for name in ["", "Root", "admin", "root\0", " root"] {
-            assert_eq!(Role::from_login_name(name), None, "{name:?}");
+            assert_eq!(Roles::default().find(name), None, "{name:?}");
         }
     }
 }

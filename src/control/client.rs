@@ -1,18 +1,21 @@
 //! The client end: many requests over one socket, each with its own stream of events.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::frame;
 use super::message::{Event, Request};
+use super::{frame, stream};
 
 /// Events that wait for a slow consumer before its stream is given up.
 const QUEUE: usize = 256;
 
-type Streams = Arc<Mutex<HashMap<u32, mpsc::Sender<Event>>>>;
+/// An event with the descriptors that came with it.
+type Item = (Event, Vec<OwnedFd>);
+type Streams = Arc<Mutex<HashMap<u32, mpsc::Sender<Item>>>>;
 
 /// A handle for making requests. Cheap to clone.
 #[derive(Clone)]
@@ -37,18 +40,18 @@ impl std::error::Error for Gone {}
 /// The answer to one request. Dropping it cancels the request.
 pub struct Events {
     number: u32,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<Item>,
     client: Client,
     /// The daemon has said its last word on it.
     ended: bool,
     /// What `ready` has seen, for `next` to take.
-    ahead: Option<Option<Event>>,
+    ahead: Option<Option<Item>>,
 }
 
 impl Client {
     /// Starts the tasks that move frames. They end when the daemon closes the socket or every handle is dropped.
     pub fn start(stream: UnixStream) -> Self {
-        let (mut reader, mut writer) = stream.into_split();
+        let (mut reader, mut writer) = stream::split(stream);
         let (requests, mut queue) = mpsc::unbounded_channel::<(u32, Request)>();
         let streams = Streams::default();
         crate::task::spawn(async move {
@@ -61,11 +64,12 @@ impl Client {
         let to_streams = streams.clone();
         crate::task::spawn(async move {
             while let Ok(Some((number, event))) = frame::read::<(u32, Event)>(&mut reader).await {
+                let Ok(descriptors) = reader.take(event.descriptors()) else { break };
                 let mut streams = to_streams.lock().expect("no panic while held");
                 let Some(stream) = streams.get(&number) else { continue };
-                match stream.try_send(event) {
+                match stream.try_send((event, descriptors)) {
                     // A tail of the log that nobody reads may have gaps. Anything else that is lost ends the stream.
-                    Ok(()) | Err(TrySendError::Full(Event::Log(_))) => {}
+                    Ok(()) | Err(TrySendError::Full((Event::Log(_), _))) => {}
                     Err(_) => drop(streams.remove(&number)),
                 }
             }
@@ -107,10 +111,19 @@ impl Events {
     }
 
     pub async fn next(&mut self) -> Result<Event, Gone> {
+        self.next_with_descriptors().await.map(|(event, _)| event)
+    }
+
+    pub async fn next_with_descriptors(&mut self) -> Result<(Event, Vec<OwnedFd>), Gone> {
         self.ready().await;
-        let event = self.ahead.take().flatten().ok_or(Gone)?;
-        self.ended = matches!(event, Event::Done | Event::Refused(_));
-        Ok(event)
+        let item = self.ahead.take().flatten().ok_or(Gone)?;
+        self.ended = matches!(item.0, Event::Done | Event::Refused(_));
+        Ok(item)
+    }
+
+    /// The request's number, by which others refer to it.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::role::Role;
+use crate::config::grants::{Granted, Narrowing};
+use crate::config::role::Roles;
 use crate::secret::Secret;
 
 /// Names one question for as long as it is asked; never used again within a boot.
@@ -155,9 +156,73 @@ pub struct Outcome {
 /// What a session reports once its user has proved a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
-    pub role: Role,
+    /// The login name.
+    pub role: String,
     /// Fingerprint and comment of the key, for the log.
     pub key: String,
+    /// What the key's line takes away from the role.
+    pub narrowing: Narrowing,
+}
+
+/// What to start for a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// The rescue shell, as a login shell.
+    Shell,
+    /// A command line, for the shell's `-c`.
+    Exec(Vec<u8>),
+    /// A server for files, below the directory of the role.
+    Sftp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    pub what: What,
+    /// A pseudo-terminal for it; without one it gets pipes.
+    pub terminal: Option<Terminal>,
+    /// Beside what the role and the key set, for example `SSH_ORIGINAL_COMMAND`.
+    pub environment: Vec<(String, String)>,
+}
+
+/// RFC 4254 section 6.2.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// `TERM`
+    pub name: String,
+    pub size: Size,
+    /// Encoded terminal modes (RFC 4254 section 8): opcode and argument.
+    pub modes: Vec<(u8, u32)>,
+}
+
+/// In characters and, where the client knows them, in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    pub columns: u32,
+    pub rows: u32,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    Status(u8),
+    /// Without `SIG`, as in RFC 4254 section 6.10.
+    Signal {
+        name: String,
+        core_dumped: bool,
+    },
+}
+
+/// Where a connection is to be made to, or what is to be listened on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Destination {
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    /// The path of a UNIX socket.
+    Unix(String),
 }
 
 /// A passphrase, and which questions it is for.
@@ -186,6 +251,15 @@ pub struct Open {
 pub enum Power {
     Reboot,
     Off,
+}
+
+impl From<Power> for Granted {
+    fn from(power: Power) -> Self {
+        match power {
+            Power::Reboot => Self::Reboot,
+            Power::Off => Self::Poweroff,
+        }
+    }
 }
 
 /// What a client asks of the daemon. Each request opens a stream of events that ends with [`Event::Done`] or
@@ -218,6 +292,27 @@ pub enum Request {
     Cancel,
     /// [`Event::Asked`], then an [`Event::Outcome`] for each answer, until the volume is open. Local clients only.
     Open(Open),
+    /// [`Event::Started`] and, when it has ended, [`Event::Exited`]. Cancelled: hung up on, as when a terminal is closed.
+    Start(Start),
+    /// A terminal's new size; `start` is the number of its [`Request::Start`].
+    Window {
+        start: u32,
+        size: Size,
+    },
+    /// A signal for what was started, by its name without `SIG` (RFC 4254 section 6.9).
+    Signal {
+        start: u32,
+        name: String,
+    },
+    /// [`Event::Connected`].
+    Connect(Destination),
+    /// [`Event::Listening`], and an [`Event::Accepted`] for each connection, until cancelled.
+    Listen(Destination),
+    /// The boot waits at hand-over, for so long at most, until [`Request::Release`].
+    Hold {
+        seconds: u32,
+    },
+    Release,
 }
 
 /// What the daemon answers.
@@ -235,6 +330,34 @@ pub enum Event {
     Done,
     /// The question stands.
     Asked(Box<Question>),
+    /// It runs. Comes with descriptors: the master of its terminal; or, without one, its standard input, output and error;
+    /// or one stream for input and output.
+    Started {
+        descriptors: u8,
+    },
+    Exited(Exit),
+    /// Comes with the stream.
+    Connected,
+    /// The port, where a TCP port was asked for.
+    Listening {
+        port: u16,
+    },
+    /// Somebody has connected, from there. Comes with the stream.
+    Accepted {
+        address: String,
+        port: u16,
+    },
+}
+
+impl Event {
+    /// How many descriptors come with it.
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Self::Started { descriptors } => usize::from(*descriptors),
+            Self::Connected | Self::Accepted { .. } => 1,
+            _ => 0,
+        }
+    }
 }
 
 /// What a session needs to know before it speaks to its peer. It opens no file itself.
@@ -247,6 +370,7 @@ pub struct Setup {
     pub host_key: Secret,
     /// Path and content of the authorized_keys file that counts.
     pub authorized_keys: (String, String),
+    pub roles: Roles,
     /// Seconds until an unauthenticated peer is disconnected.
     pub login_seconds: u64,
 }

@@ -5,6 +5,7 @@ pub mod client;
 pub mod frame;
 pub mod message;
 pub mod server;
+pub mod stream;
 
 /// Where local clients find the daemon; only root can open it.
 pub const SOCKET: &str = "/run/vestibule/control";

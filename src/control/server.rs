@@ -1,16 +1,21 @@
 //! The daemon's end: one task per connection, one per open request, all ended together.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use tokio::io::AsyncRead;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::frame;
-use super::message::{Event, Login, Open, Outcome, Power, Question, Request, Setup, Status, Submit};
-use crate::config::role::Role;
+use super::message::{
+    Destination, Event, Exit, Login, Open, Outcome, Power, Question, Request, Setup, Size, Start, Status, Submit,
+};
+use super::{frame, stream};
+use crate::config::grants::Grants;
+use crate::config::role::Roles;
 
 /// Requests that one client may have open. A session has a handful of channels, each with two or three.
 const MAX_OPEN: usize = 64;
@@ -18,6 +23,7 @@ const MAX_OPEN: usize = 64;
 const QUEUE: usize = 64;
 
 /// What the daemon can do for a client. Implementations check nothing: that is done here, once, for all of them.
+#[async_trait]
 pub trait House: Send + Sync + 'static {
     fn status(&self) -> watch::Receiver<Arc<Status>>;
     /// New kernel log lines, the last few first.
@@ -28,6 +34,44 @@ pub trait House: Send + Sync + 'static {
     /// The question, and what comes of each answer.
     fn open(&self, open: Open) -> Result<(Question, mpsc::Receiver<Outcome>), String>;
     fn stop(&self);
+    /// Starts a program; `grants` say below which directory files are served, and what its environment is.
+    fn start(&self, start: Start, grants: &Grants) -> Result<Program, String>;
+    /// The stream.
+    async fn connect(&self, to: Destination) -> Result<OwnedFd, String>;
+    /// `gateway_ports`: whether a listener may be reached from other machines.
+    async fn listen(&self, on: Destination, gateway_ports: bool) -> Result<Listening, String>;
+    /// Has the boot wait at hand-over, for so many seconds at most.
+    fn hold(&self, seconds: u32) -> Result<(), String>;
+    fn release(&self);
+}
+
+/// A program that runs for a client.
+pub struct Program {
+    /// For the client; see [`Event::Started`].
+    pub descriptors: Vec<OwnedFd>,
+    /// When this is dropped, the program is hung up on, and killed if it stays.
+    pub orders: mpsc::Sender<Order>,
+    pub exit: oneshot::Receiver<Exit>,
+}
+
+pub enum Order {
+    Size(Size),
+    /// By its name without `SIG`.
+    Signal(String),
+}
+
+/// Something that listens for a client, until it is dropped.
+pub struct Listening {
+    /// 0 where there are no ports.
+    pub port: u16,
+    pub accepted: mpsc::Receiver<Accepted>,
+}
+
+/// A connection that came in, and from where.
+pub struct Accepted {
+    pub stream: OwnedFd,
+    pub address: String,
+    pub port: u16,
 }
 
 /// Who is at the other end, and what it may do.
@@ -41,6 +85,7 @@ pub enum Access {
 /// What the listener wants to hear from a session.
 pub struct SessionAccess {
     pub setup: Setup,
+    pub roles: Arc<Roles>,
     pub reports: mpsc::Sender<Report>,
 }
 
@@ -51,22 +96,25 @@ pub enum Report {
 
 /// Serves one client until it closes the stream or breaks the protocol; the error says how.
 pub async fn serve(stream: UnixStream, access: Access, house: Arc<dyn House>) -> std::io::Result<()> {
-    let (mut reader, mut writer) = stream.into_split();
-    let (events, mut queue) = mpsc::channel::<(u32, Event)>(QUEUE);
+    let (mut reader, mut writer) = stream::split(stream);
+    let (events, mut queue) = mpsc::channel::<(u32, Event, Vec<OwnedFd>)>(QUEUE);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        while let Some(event) = queue.recv().await {
+        while let Some((number, event, descriptors)) = queue.recv().await {
+            writer.attach(descriptors);
+            let event = (number, event);
             if frame::write(&mut writer, &event).await.is_err() {
                 break; // the reader sees the end of the stream
             }
         }
     });
     let mut gate = Gate::Open;
-    if let Access::Session(SessionAccess { setup, reports }) = access {
-        let _ = events.send((0, Event::Setup(setup))).await; // a session that has died is noticed below
-        gate = Gate::Session { reports, role: None };
+    if let Access::Session(SessionAccess { setup, roles, reports }) = access {
+        let _ = events.send((0, Event::Setup(setup), vec![])).await; // a session that has died is noticed below
+        gate = Gate::Session { reports, roles, bound: None };
     }
     let mut open = HashMap::new();
+    let programs = Programs::default();
     while let Some((number, request)) = next_request(&mut reader).await? {
         if matches!(request, Request::Cancel) {
             if let Some(task) = open.remove(&number) {
@@ -82,9 +130,10 @@ pub async fn serve(stream: UnixStream, access: Access, house: Arc<dyn House>) ->
             verdict => verdict,
         };
         match verdict {
-            Err(reason) => drop(events.send((number, Event::Refused(reason))).await),
+            Err(reason) => drop(events.send((number, Event::Refused(reason), vec![])).await),
             Ok(()) => {
-                let answer = Answer { number, events: events.clone() };
+                let answer =
+                    Answer { number, events: events.clone(), programs: programs.clone(), grants: gate.grants() };
                 let house = house.clone();
                 open.insert(number, tasks.spawn(answer.give(request, house)));
             }
@@ -103,15 +152,21 @@ async fn next_request(reader: &mut (impl AsyncRead + Unpin)) -> std::io::Result<
 
 enum Gate {
     Open,
-    Session { reports: mpsc::Sender<Report>, role: Option<Role> },
+    Session {
+        reports: mpsc::Sender<Report>,
+        roles: Arc<Roles>,
+        /// The role's name, and what is left of it for the key that was used.
+        bound: Option<(String, Arc<Grants>)>,
+    },
 }
 
 impl Gate {
     fn check(&mut self, request: &Request) -> Result<(), String> {
-        let Self::Session { reports, role } = self else { return Ok(()) };
-        match (request, *role) {
+        let Self::Session { reports, roles, bound } = self else { return Ok(()) };
+        match (request, &bound) {
             (Request::Login(login), None) => {
-                *role = Some(login.role);
+                let role = roles.find(&login.role).ok_or_else(|| format!("no role is called {:?}", login.role))?;
+                *bound = Some((role.name.clone(), Arc::new(role.grants.clone().narrowed_by(&login.narrowing))));
                 reports.try_send(Report::LoggedIn(login.clone())).map_err(|_| "the daemon is stopping".to_owned())
             }
             (Request::LoginFailed { user, reason }, None) => {
@@ -119,16 +174,30 @@ impl Gate {
                 let _ = reports.try_send(Report::LoginFailed { user: user.clone(), reason: reason.clone() });
                 Ok(())
             }
-            (request, Some(role)) if role.may(request) => Ok(()),
-            (_, Some(role)) => Err(format!("the role {} may not do that", role.name())),
+            (request, Some((role, grants))) => {
+                grants.permit(request).map_err(|why| format!("the role {role} {why}"))
+            }
             (_, None) => Err("not logged in".to_owned()),
+        }
+    }
+
+    /// What the client may do; local ones are root on this machine.
+    fn grants(&self) -> Arc<Grants> {
+        match self {
+            Self::Session { bound: Some((_, grants)), .. } => grants.clone(),
+            _ => Arc::default(),
         }
     }
 }
 
+/// Where the orders for a client's programs go, by the number of their request.
+type Programs = Arc<Mutex<HashMap<u32, mpsc::Sender<Order>>>>;
+
 struct Answer {
     number: u32,
-    events: mpsc::Sender<(u32, Event)>,
+    events: mpsc::Sender<(u32, Event, Vec<OwnedFd>)>,
+    programs: Programs,
+    grants: Arc<Grants>,
 }
 
 impl Answer {
@@ -141,9 +210,25 @@ impl Answer {
             Request::Watch { log } => self.watch(house.status(), log.then(|| house.log())).await,
             Request::Submit(submit) => self.relay(house.submit(submit), Event::Outcome).await,
             Request::Peek { follow } => self.relay(house.peek(follow), Event::Text).await,
-            Request::Power(power) => match house.power(power) {
-                Ok(()) => Ok(()),
-                Err(reason) => return drop(self.send(Event::Refused(reason)).await),
+            Request::Power(power) => return self.granted(house.power(power)).await,
+            Request::Hold { seconds } => return self.granted(house.hold(seconds)).await,
+            Request::Release => {
+                house.release();
+                Ok(())
+            }
+            Request::Window { start, size } => self.order(start, Order::Size(size)),
+            Request::Signal { start, name } => self.order(start, Order::Signal(name)),
+            Request::Start(start) => match house.start(start, &self.grants) {
+                Ok(program) => self.accompany(program).await,
+                Err(reason) => return self.granted(Err(reason)).await,
+            },
+            Request::Connect(to) => match house.connect(to).await {
+                Ok(stream) => self.send_with(Event::Connected, vec![stream]).await,
+                Err(reason) => return self.granted(Err(reason)).await,
+            },
+            Request::Listen(on) => match house.listen(on, self.grants.gateway_ports).await {
+                Ok(listening) => self.pass_on(listening).await,
+                Err(reason) => return self.granted(Err(reason)).await,
             },
             Request::Stop => {
                 house.stop();
@@ -187,8 +272,67 @@ impl Answer {
         Ok(())
     }
 
+    /// A program, from its start to its end.
+    async fn accompany(&self, program: Program) -> Sent {
+        let Program { descriptors, orders, exit } = program;
+        let _known = Known::new(&self.programs, self.number, orders);
+        let count = u8::try_from(descriptors.len()).expect("a handful");
+        self.send_with(Event::Started { descriptors: count }, descriptors).await?;
+        match exit.await {
+            Ok(exit) => self.send(Event::Exited(exit)).await,
+            Err(_) => Err(Closed), // the daemon is ending
+        }
+    }
+
+    async fn pass_on(&self, mut listening: Listening) -> Sent {
+        self.send(Event::Listening { port: listening.port }).await?;
+        while let Some(Accepted { stream, address, port }) = listening.accepted.recv().await {
+            self.send_with(Event::Accepted { address, port }, vec![stream]).await?;
+        }
+        Ok(())
+    }
+
+    /// Orders for a program that has ended go nowhere.
+    fn order(&self, program: u32, order: Order) -> Sent {
+        if let Some(orders) = self.programs.lock().expect("no panic while held").get(&program) {
+            let _ = orders.try_send(order); // of a flood of sizes and signals some may get lost
+        }
+        Ok(())
+    }
+
+    async fn granted(self, result: Result<(), String>) {
+        let event = match result {
+            Ok(()) => Event::Done,
+            Err(reason) => Event::Refused(reason),
+        };
+        drop(self.send(event).await);
+    }
+
     async fn send(&self, event: Event) -> Sent {
-        self.events.send((self.number, event)).await.map_err(|_| Closed)
+        self.send_with(event, vec![]).await
+    }
+
+    async fn send_with(&self, event: Event, descriptors: Vec<OwnedFd>) -> Sent {
+        self.events.send((self.number, event, descriptors)).await.map_err(|_| Closed)
+    }
+}
+
+/// A program that takes orders, until this is dropped.
+struct Known {
+    programs: Programs,
+    number: u32,
+}
+
+impl Known {
+    fn new(programs: &Programs, number: u32, orders: mpsc::Sender<Order>) -> Self {
+        programs.lock().expect("no panic while held").insert(number, orders);
+        Self { programs: programs.clone(), number }
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.programs.lock().expect("no panic while held").remove(&self.number);
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::config::role::Roles;
 use crate::control::message::Setup;
 use crate::control::server::{self, Access, House, Report, SessionAccess};
 
@@ -41,6 +42,7 @@ const STRANGERS_LENGTH: usize = 200;
 pub struct Listener {
     pub port: u16,
     pub setup: Box<dyn Fn(&str) -> Setup + Send + Sync>,
+    pub roles: Arc<Roles>,
     pub house: Arc<dyn House>,
     /// True from the moment of hand-over.
     pub stopping: watch::Receiver<bool>,
@@ -102,7 +104,7 @@ impl Listener {
             .spawn()?;
         let address = canonical(peer.ip());
         let setup = (self.setup)(&address.to_string());
-        Ok(Session { child, control: UnixStream::from_std(ours)?, setup, address })
+        Ok(Session { child, control: UnixStream::from_std(ours)?, setup, roles: self.roles.clone(), address })
     }
 }
 
@@ -142,6 +144,7 @@ struct Session {
     child: Child,
     control: UnixStream,
     setup: Setup,
+    roles: Arc<Roles>,
     address: IpAddr,
 }
 
@@ -149,7 +152,7 @@ impl Session {
     async fn run(mut self, mut place: Place, house: Arc<dyn House>, mut stopping: watch::Receiver<bool>) {
         let (reports, mut reported) = mpsc::channel(16);
         let too_late = Instant::now() + Duration::from_secs(self.setup.login_seconds) + LOGIN_GRACE;
-        let access = Access::Session(SessionAccess { setup: self.setup, reports });
+        let access = Access::Session(SessionAccess { setup: self.setup, roles: self.roles, reports });
         let mut serving = std::pin::pin!(server::serve(self.control, access, house));
         let address = self.address;
         loop {
@@ -257,7 +260,7 @@ impl Place {
             Report::LoggedIn(login) => {
                 self.waits = false;
                 self.no_longer_waiting();
-                log::info!("{} logged in from {address} with {}", login.role.name(), login.key);
+                log::info!("{} logged in from {address} with {}", login.role, login.key);
             }
             Report::LoginFailed { user, reason } => {
                 self.census.warn(|| format!("login from {address} refused: {reason}, as {user:?}"));
@@ -325,7 +328,7 @@ impl Quiet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::role::Role;
+    use crate::config::grants::Narrowing;
     use crate::control::message::Login;
     use futures::FutureExt;
 
@@ -353,7 +356,8 @@ mod tests {
         let census = Census::default();
         let mut places: Vec<_> = (0..MAX_CONNECTIONS).map(|_| census.enter(from(1)).unwrap()).collect();
         assert!(census.enter(from(2)).is_none(), "more than all");
-        let (login, last) = (Login { role: Role::Peek, key: String::new() }, places.len() - 1);
+        let (login, last) =
+            (Login { role: "peek".to_owned(), key: String::new(), narrowing: Narrowing::default() }, places.len() - 1);
         places[last].take(Report::LoggedIn(login), from(1));
         assert_eq!(census.lock().waiting.len(), MAX_UNAUTHENTICATED - 1);
         places.clear();

@@ -2,6 +2,7 @@
 
 pub mod console;
 pub mod descriptors;
+mod house;
 pub mod lifecycle;
 pub mod listener;
 pub mod net;
@@ -9,6 +10,7 @@ pub mod plymouth;
 pub mod power;
 pub mod prompt;
 pub mod ready;
+mod rescue;
 mod sources;
 
 use std::fs::{DirBuilder, Permissions};
@@ -19,28 +21,29 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::family::Family;
 use crate::config::network::NetworkConfig;
+use crate::config::role::Roles;
 use crate::config::{Config, HOST_KEY};
 use crate::control::SOCKET;
-use crate::control::message::{Link, Open, Outcome, Phase, Power, Question, Setup, Status, Submit};
+use crate::control::message::{Link, Phase, Setup, Status};
 use crate::control::server::{self, Access, House};
 use crate::root::Root;
 use crate::secret::Secret;
 use crate::session::ssh::authorized_keys;
-use crate::session::text;
 use crate::{hardening, image, kmsg};
+use console::Console;
 use console::capture::Capture;
-use console::{Asked, Console};
-use lifecycle::{Lifecycle, Stopper};
+use house::Rooms;
+use lifecycle::Lifecycle;
 use listener::Listener;
 use net::Net;
-use prompt::broker::{Broker, View, Wanted};
+use prompt::broker::View;
 use prompt::emergency::{self, Hold};
-use prompt::hook::Hook;
+use rescue::Rescue;
 use sources::Sources;
 
 /// Accepting fails when descriptors or memory are short; that is not mended by trying at once.
@@ -89,7 +92,14 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
     let console = Console::new(root.clone(), capture.as_ref().map(Capture::captured));
     let (stopping, stopped) = watch::channel(false);
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
-    let house = Arc::new(Rooms { broker: broker.clone(), hook, console, statuses: statuses.clone(), stopper });
+    let house = Arc::new(Rooms {
+        broker: broker.clone(),
+        hook,
+        console,
+        rescue: Rescue::new(root.clone()),
+        statuses: statuses.clone(),
+        stopper,
+    });
     let port = config.settings.port;
     let listener = start_listener(config, house.clone(), stopped.clone(), &mut problems);
     let seen = (broker.view(), hold, net.as_ref().map(Net::links));
@@ -124,53 +134,6 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
     Ok(())
 }
 
-/// The parts of the daemon, as clients see them.
-struct Rooms {
-    broker: Broker,
-    hook: Hook,
-    console: Console,
-    statuses: watch::Receiver<Arc<Status>>,
-    stopper: Stopper,
-}
-
-impl House for Rooms {
-    fn status(&self) -> watch::Receiver<Arc<Status>> {
-        self.statuses.clone()
-    }
-
-    fn log(&self) -> mpsc::Receiver<Vec<String>> {
-        self.console.log()
-    }
-
-    fn peek(&self, follow: bool) -> mpsc::Receiver<String> {
-        let statuses = self.statuses.clone();
-        self.console.peek(follow, move || {
-            let status = statuses.borrow();
-            // What nothing asks at the console is not shown there either.
-            let asked = status.questions.iter().filter(|question| !question.is_recovery());
-            let asked = asked.map(|it| Asked { number: it.id.0, words: text::printable(&it.message).to_string() });
-            asked.collect()
-        })
-    }
-
-    fn submit(&self, submit: Submit) -> mpsc::Receiver<Outcome> {
-        let wait = Duration::from_millis(submit.wait_ms);
-        self.broker.submit(Wanted { volumes: submit.volumes, kind: submit.kind }, submit.secret, wait)
-    }
-
-    fn power(&self, power: Power) -> Result<(), String> {
-        power::switch(power)
-    }
-
-    fn open(&self, open: Open) -> Result<(Question, mpsc::Receiver<Outcome>), String> {
-        self.hook.open(open)
-    }
-
-    fn stop(&self) {
-        self.stopper.stop();
-    }
-}
-
 /// Starts the SSH server, if there is a host key and a user; else says why there is none. The console is unaffected.
 fn start_listener(
     config: Config,
@@ -190,15 +153,18 @@ fn start_listener(
     if keys.is_empty() {
         return no_ssh(problems, format!("{} lists no usable key, so nobody could log in", config.authorized_keys.0));
     }
+    let roles = Arc::new(Roles::default());
+    let in_setup = roles.clone();
     let (host, authorized_keys, login_seconds) = (config.host, config.authorized_keys, config.settings.login_seconds);
     let setup = Box::new(move |peer: &str| Setup {
         host: host.clone(),
         peer: peer.to_owned(),
         host_key: host_key.duplicate(),
         authorized_keys: authorized_keys.clone(),
+        roles: (*in_setup).clone(),
         login_seconds,
     });
-    let listener = Listener { port: config.settings.port, setup, house, stopping };
+    let listener = Listener { port: config.settings.port, setup, roles, house, stopping };
     Some(crate::task::spawn(listener.run()))
 }
 

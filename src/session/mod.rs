@@ -68,7 +68,7 @@ where
     let config = Arc::new(server_config(&setup)?);
     let client = Client::start(control);
     let (progress, mut watched) = watch::channel(Progress::default());
-    let connection = Connection::new(client.clone(), keys.into(), progress);
+    let connection = Connection::new(client.clone(), keys.into(), setup.roles, progress);
 
     let login = async {
         // The client's version line is awaited in here, so this is part of the login time.

@@ -6,6 +6,8 @@
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 
+use crate::config::grants::Narrowing;
+
 /// Shortest RSA key that is accepted, in bits (NIST SP 800-131A; OpenSSH's `RequiredRSASize` asks for less).
 const MIN_RSA_BITS: usize = 2048;
 
@@ -14,8 +16,7 @@ const MIN_RSA_BITS: usize = 2048;
 pub struct AuthorizedKey {
     pub key: PublicKey,
     pub comment: String,
-    /// Whether a terminal may be asked for (not with `no-pty` or a bare `restrict`).
-    pub pty: bool,
+    pub narrowing: Narrowing,
 }
 
 /// A line that admits nobody.
@@ -75,19 +76,21 @@ fn parse_line(line: &str) -> Result<AuthorizedKey, String> {
     let key = PublicKey::from_openssh(&format!("{key_type} {base64}"))
         .map_err(|error| format!("the key can't be read ({error})"))?;
     check_strength(&key)?;
-    let mut pty = true;
+    let mut narrowing = Narrowing::default();
     for option in split_options(options)? {
-        apply(&option, &mut pty)?;
+        apply(&option, &mut narrowing)?;
     }
-    Ok(AuthorizedKey { key, comment: comment.to_owned(), pty })
+    Ok(AuthorizedKey { key, comment: comment.to_owned(), narrowing })
 }
 
-/// What one option means here. Everything that a key could be forbidden besides a terminal is denied anyway.
-fn apply(option: &str, pty: &mut bool) -> Result<(), String> {
+/// What one option means here.
+fn apply(option: &str, narrowing: &mut Narrowing) -> Result<(), String> {
     match option.to_ascii_lowercase().as_str() {
-        "restrict" | "no-pty" => *pty = false,
-        "pty" => *pty = true,
-        "no-port-forwarding" | "no-agent-forwarding" | "no-x11-forwarding" | "no-user-rc" | "no-touch-required" => {}
+        "restrict" => (narrowing.no_pty, narrowing.no_forwarding) = (true, true),
+        "no-pty" => narrowing.no_pty = true,
+        "pty" => narrowing.no_pty = false,
+        "no-port-forwarding" => narrowing.no_forwarding = true,
+        "no-agent-forwarding" | "no-x11-forwarding" | "no-user-rc" | "no-touch-required" => {}
         _ => {
             let name = option.split('=').next().unwrap_or(option);
             return Err(format!("the option {name:?} is not supported"));
@@ -194,7 +197,7 @@ mod tests {
             (format!("restrict,pty\t {ED} x"), "x", true),
         ] {
             let key = one(&line).unwrap_or_else(|reason| panic!("{line}: {reason}"));
-            assert_eq!((key.comment.as_str(), key.pty), (comment, pty), "{line}");
+            assert_eq!((key.comment.as_str(), !key.narrowing.no_pty), (comment, pty), "{line}");
         }
         assert!(parse("f", "# only\n\n   \t\n#comments").0.is_empty());
     }

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::auth::{Admission, decide};
 use super::authorized_keys::{AuthorizedKey, fingerprint};
+use crate::config::role::Roles;
 use crate::control::client::Client;
 use crate::control::message::{Login, Request};
 use crate::session::command::{self, Command};
@@ -42,6 +43,7 @@ pub struct Progress {
 pub struct Connection {
     client: Client,
     keys: Arc<[AuthorizedKey]>,
+    roles: Roles,
     admission: Option<Admission>,
     offers: u32,
     failed: u32,
@@ -58,12 +60,12 @@ struct State {
 }
 
 impl Connection {
-    pub fn new(client: Client, keys: Arc<[AuthorizedKey]>, progress: watch::Sender<Progress>) -> Self {
-        Self { client, keys, admission: None, offers: 0, failed: 0, channels: HashMap::new(), progress }
+    pub fn new(client: Client, keys: Arc<[AuthorizedKey]>, roles: Roles, progress: watch::Sender<Progress>) -> Self {
+        Self { client, keys, roles, admission: None, offers: 0, failed: 0, channels: HashMap::new(), progress }
     }
 
     async fn decide(&mut self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> Option<Admission> {
-        match decide(&self.keys, user, key, algorithm) {
+        match decide(&self.keys, &self.roles, user, (key, algorithm)) {
             Ok(admission) => Some(admission),
             Err(reason) => {
                 self.report(user, format!("{reason}: {}", fingerprint(key))).await;
@@ -198,7 +200,8 @@ impl Handler for Connection {
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         let Some(admission) = self.decide(user, key.public_key, key.algorithm).await else { return Ok(Auth::reject()) };
-        let login = Login { role: admission.role, key: admission.key.clone() };
+        let login =
+            Login { role: admission.role.clone(), key: admission.key.clone(), narrowing: admission.narrowing.clone() };
         if self.client.granted(Request::Login(login)).await.is_err() {
             return Err(russh::Error::Disconnect); // the daemon is stopping
         }
@@ -239,7 +242,7 @@ impl Handler for Connection {
         _modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let allowed = self.admission.as_ref().is_some_and(|admission| admission.pty);
+        let allowed = self.admission.as_ref().is_some_and(|admission| !admission.narrowing.no_pty);
         match self.channels.get_mut(&id) {
             Some(state) if allowed && state.input.is_none() => {
                 state.terminal = Some(columns);

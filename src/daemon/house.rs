@@ -1,0 +1,86 @@
+//! What clients can have the daemon do: the one place where its parts come together for them.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+
+use super::console::{Asked, Console};
+use super::lifecycle::Stopper;
+use super::power;
+use super::prompt::broker::{Broker, Wanted};
+use super::prompt::hook::Hook;
+use super::rescue::Rescue;
+use crate::config::grants::Grants;
+use crate::control::message::{Destination, Open, Outcome, Power, Question, Start, Status, Submit};
+use crate::control::server::{House, Listening, Program};
+use crate::session::text;
+
+/// The parts of the daemon, as clients see them.
+pub struct Rooms {
+    pub broker: Broker,
+    pub hook: Hook,
+    pub console: Console,
+    pub rescue: Rescue,
+    pub statuses: watch::Receiver<Arc<Status>>,
+    pub stopper: Stopper,
+}
+
+#[async_trait]
+impl House for Rooms {
+    fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.statuses.clone()
+    }
+
+    fn log(&self) -> mpsc::Receiver<Vec<String>> {
+        self.console.log()
+    }
+
+    fn peek(&self, follow: bool) -> mpsc::Receiver<String> {
+        let statuses = self.statuses.clone();
+        self.console.peek(follow, move || {
+            let status = statuses.borrow();
+            // What nothing asks at the console is not shown there either.
+            let asked = status.questions.iter().filter(|question| !question.is_recovery());
+            let asked = asked.map(|it| Asked { number: it.id.0, words: text::printable(&it.message).to_string() });
+            asked.collect()
+        })
+    }
+
+    fn submit(&self, submit: Submit) -> mpsc::Receiver<Outcome> {
+        let wait = Duration::from_millis(submit.wait_ms);
+        self.broker.submit(Wanted { volumes: submit.volumes, kind: submit.kind }, submit.secret, wait)
+    }
+
+    fn power(&self, power: Power) -> Result<(), String> {
+        power::switch(power)
+    }
+
+    fn open(&self, open: Open) -> Result<(Question, mpsc::Receiver<Outcome>), String> {
+        self.hook.open(open)
+    }
+
+    fn stop(&self) {
+        self.stopper.stop();
+    }
+
+    fn start(&self, start: Start, grants: &Grants) -> Result<Program, String> {
+        self.rescue.start(start, grants)
+    }
+
+    async fn connect(&self, to: Destination) -> Result<OwnedFd, String> {
+        self.rescue.connect(to).await
+    }
+
+    async fn listen(&self, on: Destination, gateway_ports: bool) -> Result<Listening, String> {
+        self.rescue.listen(on, gateway_ports).await
+    }
+
+    fn hold(&self, _seconds: u32) -> Result<(), String> {
+        Err("the boot can't be held yet".to_owned())
+    }
+
+    fn release(&self) {}
+}
