@@ -68,7 +68,7 @@ def binary():
 def image(kind):
     """The directory with `vmlinuz`, `initramfs`, `client_key`, `known_hosts` and `build.log` of one guest."""
     installed = files_below(*KINDS[kind].builder.SOURCES)
-    make_key = key(_tree(kind).name, KINDS[kind].options, _script(kind), *installed, binary(), REPOSITORY / "Makefile")
+    make_key = key(tree(kind).name, KINDS[kind].options, _script(kind), *installed, binary(), REPOSITORY / "Makefile")
     return cached(f"image-{kind}", make_key, f"build the image of {kind}{note(kind)}", lambda directory: _make(kind, directory))
 
 
@@ -81,7 +81,7 @@ def build(kind, directory, authorized_keys):
     """Runs the guest's image tool with these authorised keys; what was said is in `build.log`."""
     (directory / "authorized_keys").write_bytes(authorized_keys)
     log = directory / "build.log"
-    run(["unshare", "--mount", "sh", "-euc", _script(kind), "sh", _tree(kind), directory, REPOSITORY,
+    run(["unshare", "--mount", "sh", "-euc", _script(kind), "sh", tree(kind), directory, REPOSITORY,
          KINDS[kind].options], DEADLINE, log=log)
     return log
 
@@ -100,7 +100,8 @@ def _script(kind):
     return PREPARE + KINDS[kind].builder.SCRIPT + COLLECT
 
 
-def _tree(kind):
+def tree(kind):
+    """The directory of the system that a guest's image is built in."""
     return trees.tree(KINDS[kind].suite, KINDS[kind].builder)
 
 
