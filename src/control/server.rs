@@ -174,9 +174,7 @@ impl Gate {
                 let _ = reports.try_send(Report::LoginFailed { user: user.clone(), reason: reason.clone() });
                 Ok(())
             }
-            (request, Some((role, grants))) => {
-                grants.permit(request).map_err(|why| format!("the role {role} {why}"))
-            }
+            (request, Some((role, grants))) => grants.permit(request).map_err(|why| format!("the role {role} {why}")),
             (_, None) => Err("not logged in".to_owned()),
         }
     }

@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::cryptsetup::Opening;
+use super::poll;
 use super::process::{self, Process};
 use super::recipe::{Recipe, Recipes};
 use super::{Answer, Posed, Prompt, Prompts, Source, VERDICT_DEADLINE, Verdict, volumes};
@@ -58,11 +59,10 @@ impl Askpass {
 
 impl Source for Askpass {
     fn spawn(self) -> watch::Receiver<Prompts> {
-        let (publish, receiver) = watch::channel(Prompts::from([]));
         let Self { root, recipes } = self;
-        let (askers, changed) = Default::default();
-        crate::task::spawn(Scan { root, recipes, publish, askers, changed, complained: false }.run());
-        receiver
+        let changed = Arc::new(Notify::new());
+        let scan = Scan { root, recipes, askers: BTreeMap::new(), changed: changed.clone(), complained: false };
+        poll::start(scan, POLL, changed)
     }
 }
 
@@ -70,7 +70,6 @@ impl Source for Askpass {
 struct Scan {
     root: Root,
     recipes: Recipes,
-    publish: watch::Sender<Prompts>,
     /// By the number of their `askpass`.
     askers: BTreeMap<i32, Waiting>,
     /// An answer's story ended: look at once.
@@ -96,24 +95,9 @@ struct Asker {
     plain: bool,
 }
 
-impl Scan {
-    async fn run(mut self) {
-        let mut ticks = interval(POLL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let closed = self.publish.clone();
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.changed.notified() => {}
-                () = closed.closed() => return,
-            }
-            let ids = |scan: &Self| scan.askers.values().map(|asker| asker.prompt.question.id).collect::<Vec<_>>();
-            let before = ids(&self);
-            self.look();
-            if ids(&self) != before {
-                self.publish.send_replace(self.askers.values().map(|asker| asker.prompt.clone()).collect());
-            }
-        }
+impl poll::Scan for Scan {
+    fn prompts(&self) -> impl Iterator<Item = &Prompt> {
+        self.askers.values().map(|asker| &asker.prompt)
     }
 
     fn look(&mut self) {
@@ -141,7 +125,9 @@ impl Scan {
             }
         }
     }
+}
 
+impl Scan {
     /// An `askpass` that listens already, whose `cryptsetup` is there.
     fn meet(&self, pid: i32, programs: &[(i32, PathBuf)]) -> io::Result<Option<Waiting>> {
         let text = |name: &str| Some(process::variable(&self.root, pid, name)?.to_string_lossy().into_owned());

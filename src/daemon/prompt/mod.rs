@@ -16,6 +16,7 @@ pub mod hook;
 pub mod nixos;
 mod observe;
 mod plymouth;
+mod poll;
 mod process;
 pub mod proof;
 pub mod recipe;

@@ -18,10 +18,11 @@ use std::time::Duration;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::cryptsetup::Opening;
 use super::plymouth;
+use super::poll;
 use super::process::{self, Process};
 use super::recipe::{MAPPING_GRACE, Recipe, Recipes};
 use super::{Answer, Posed, Prompt, Prompts, Question, Source, VERDICT_DEADLINE, Verdict, volumes};
@@ -58,12 +59,11 @@ impl Tty {
 
 impl Source for Tty {
     fn spawn(self) -> watch::Receiver<Prompts> {
-        let (publish, receiver) = watch::channel(Prompts::from([]));
         let changed = Arc::new(Notify::new());
         let (kernel, waiters) = Default::default();
         let Self { root, recipes, family } = self;
-        crate::task::spawn(Scan { root, recipes, family, publish, kernel, waiters, changed, complained: false }.run());
-        receiver
+        let scan = Scan { root, recipes, family, kernel, waiters, changed: changed.clone(), complained: false };
+        poll::start(scan, POLL, changed)
     }
 }
 
@@ -72,7 +72,6 @@ struct Scan {
     root: Root,
     recipes: Recipes,
     family: Option<Family>,
-    publish: watch::Sender<Prompts>,
     /// Processes without a program: kernel threads, which never get one.
     kernel: BTreeSet<i32>,
     waiters: BTreeMap<i32, Waiter>,
@@ -106,25 +105,7 @@ enum Asker {
     Plymouth,
 }
 
-impl Scan {
-    async fn run(mut self) {
-        let mut ticks = interval(POLL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let closed = self.publish.clone();
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.changed.notified() => {}
-                () = closed.closed() => return,
-            }
-            let before: Vec<_> = self.prompts().map(|prompt| prompt.question.id).collect();
-            self.look();
-            if !self.prompts().map(|prompt| prompt.question.id).eq(before) {
-                self.publish.send_replace(self.prompts().cloned().collect());
-            }
-        }
-    }
-
+impl poll::Scan for Scan {
     fn prompts(&self) -> impl Iterator<Item = &Prompt> {
         self.waiters.values().filter_map(|waiter| waiter.prompt.as_ref())
     }
@@ -154,7 +135,9 @@ impl Scan {
             self.attend(pid);
         }
     }
+}
 
+impl Scan {
     fn meet(&mut self, asker: Asker, pid: i32, program: PathBuf) {
         if self.waiters.contains_key(&pid) {
             return;

@@ -15,9 +15,10 @@ use std::time::Duration;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, interval, timeout};
 
 use self::tool::{Loaded, Tool, is_dataset};
+use super::poll;
 use super::process::{self, Process};
 use super::proof::{Proof, Proved};
 use super::{Answer, Kind, Posed, Prompt, Prompts, Question, Source, Stage, VERDICT_DEADLINE, Verdict, next_id, tty};
@@ -50,17 +51,15 @@ impl Zfs {
 
 impl Source for Zfs {
     fn spawn(self) -> watch::Receiver<Prompts> {
-        let (publish, receiver) = watch::channel(Prompts::from([]));
-        let scan = Scan { zfs: Arc::new(self), publish, asked: BTreeMap::new(), changed: Arc::new(Notify::new()) };
-        crate::task::spawn(scan.run());
-        receiver
+        let changed = Arc::new(Notify::new());
+        let scan = Scan { zfs: Arc::new(self), asked: BTreeMap::new(), changed: changed.clone() };
+        poll::start(scan, POLL, changed)
     }
 }
 
 /// The state of the one task that looks at processes.
 struct Scan {
     zfs: Arc<Zfs>,
-    publish: watch::Sender<Prompts>,
     /// By dataset.
     asked: BTreeMap<String, Asked>,
     /// An answer's story ended: look at once.
@@ -75,23 +74,9 @@ struct Asked {
     carrier: JoinHandle<()>,
 }
 
-impl Scan {
-    async fn run(mut self) {
-        let mut ticks = interval(POLL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let closed = self.publish.clone();
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.changed.notified() => {}
-                () = closed.closed() => return,
-            }
-            let before: Vec<_> = self.asked.values().map(|asked| asked.prompt.question.id).collect();
-            self.look();
-            if !self.asked.values().map(|asked| asked.prompt.question.id).eq(before) {
-                self.publish.send_replace(self.asked.values().map(|asked| asked.prompt.clone()).collect());
-            }
-        }
+impl poll::Scan for Scan {
+    fn prompts(&self) -> impl Iterator<Item = &Prompt> {
+        self.asked.values().map(|asked| &asked.prompt)
     }
 
     fn look(&mut self) {
