@@ -66,6 +66,8 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "control/message.rs",
             "daemon/console/terminal.rs",
             "daemon/net/advert.rs",
+            "daemon/net/arp.rs",
+            "daemon/net/conflict.rs",
             "daemon/net/dhcp/",
             "daemon/net/keep.rs",
             "daemon/net/dhcp6/",

@@ -1,5 +1,6 @@
 //! The network in namespaces, against real servers. See `lab.rs` for how.
 
+mod conflicts;
 mod dhcp;
 mod dhcpv4;
 mod dhcpv6;

@@ -134,14 +134,27 @@ pub fn radvd(lab: &mut Lab, interface: &str) {
 
 /// A rule of nftables for what comes in (`ingress`) or goes out (`egress`) at the server's end.
 pub fn filter(lab: &Lab, hook: &str, rule: &str) {
+    nft(
+        lab,
+        &format!(
+            "add table netdev lab; add chain netdev lab {hook} {{ type filter hook {hook} device srv0 priority 0; }}; \
+             add rule netdev lab {hook} {rule}"
+        ),
+    );
+}
+
+/// How many packets the rules with a counter have seen.
+pub fn filtered(lab: &Lab) -> usize {
+    let shown = nft(lab, "list ruleset");
+    let counts = shown.split("packets ").skip(1).filter_map(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+    counts.sum()
+}
+
+fn nft(lab: &Lab, rules: &str) -> String {
     let nft = program("nft");
     let libraries = nft.get_envs().next().unwrap().1.unwrap().to_str().unwrap().to_owned();
     let nft = nft.get_program().to_str().unwrap();
-    let rules = format!(
-        "add table netdev lab; add chain netdev lab {hook} {{ type filter hook {hook} device srv0 priority 0; }}; \
-         add rule netdev lab {hook} {rule}"
-    );
-    lab.in_server(&format!("env LD_LIBRARY_PATH={libraries} {nft} '{rules}'"));
+    lab.in_server(&format!("env LD_LIBRARY_PATH={libraries} {nft} '{rules}'"))
 }
 
 /// Three packets of ten get lost, each way.

@@ -35,6 +35,7 @@ pub struct Edge {
     trouble: Option<String>,
     ports: BTreeMap<u32, Port>,
     ports6: BTreeMap<u32, Port>,
+    arp: BTreeMap<u32, Port>,
     to: mpsc::Sender<Received>,
 }
 
@@ -49,6 +50,7 @@ impl Edge {
             trouble: None,
             ports: BTreeMap::new(),
             ports6: BTreeMap::new(),
+            arp: BTreeMap::new(),
             to,
         }
     }
@@ -127,6 +129,15 @@ impl Edge {
                 let sent = self.ports6.get(&index).map(|port| port.send_6(&message));
                 sent.transpose().context("sending a DHCPv6 message")?;
             }
+            Step::ListenArp { index, address } => {
+                let port = Port::on_arp(index, address, self.to.clone());
+                self.arp.insert(index, port.context("opening a packet socket for ARP")?);
+            }
+            Step::SilenceArp(index) => drop(self.arp.remove(&index)),
+            Step::SendArp(index, message) => {
+                let sent = self.arp.get(&index).map(|port| port.send_arp(&message));
+                sent.transpose().context("sending an ARP message")?;
+            }
             Step::Broadcast(index, message) => self.send(index, Ipv4Addr::BROADCAST, &message)?,
             Step::Send { index, to, message } => self.send(index, to, &message)?,
             Step::Resolver { nameservers, search } => self.resolver(&nameservers, &search)?,
@@ -199,6 +210,7 @@ impl Edge {
     pub async fn undo(mut self) -> Vec<anyhow::Error> {
         self.ports.clear();
         self.ports6.clear();
+        self.arp.clear();
         self.ledger.undo(&mut Everything { netlink: self.netlink, root: self.root }).await
     }
 }
@@ -239,13 +251,14 @@ fn subject(step: &Step) -> Subject {
         Step::SetMtu { index, .. } | Step::SetMac { index, .. } | Step::Rename { index, .. } => *index,
         Step::Set { index, .. } | Step::Join { index, .. } | Step::Prefer { slave: index, .. } => *index,
         Step::Broadcast(index, _) | Step::Send { index, .. } | Step::Listen6(index) | Step::Send6(index, _) => *index,
+        Step::ListenArp { index, .. } | Step::SendArp(index, _) => *index,
         Step::AddAddress(it) | Step::RemoveAddress(it) => it.index,
         Step::AddRoute(it) | Step::RemoveRoute(it) => it.index,
         Step::Make { name, .. } => return Subject::Name(name.clone()),
         Step::Silence(_) | Step::Silence6(_) | Step::LeaveUp(_) | Step::LeaveAll(_) | Step::Forget(_) => {
             return Subject::Nothing;
         }
-        Step::Resolver { .. } | Step::Log(_) => return Subject::Nothing,
+        Step::SilenceArp(_) | Step::Resolver { .. } | Step::Log(_) => return Subject::Nothing,
     })
 }
 

@@ -1,16 +1,20 @@
 //! One interface as the plan sees it. Pure.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::{
     advert::Advertised,
+    conflict::Watch,
     dhcp::Client,
     dhcp6,
     owner::Facts,
     step::{Address, AddressSeen, Check, LinkSeen, Route, Sort},
 };
 use crate::{
-    config::network::{Interface, Ipv4, Ipv6, NetworkConfig, Which},
+    config::network::{Interface, Ipv4, Ipv6, Mac, NetworkConfig, Which},
     control::message,
 };
 
@@ -52,6 +56,14 @@ pub struct Link {
     pub shared: bool,
     /// Somebody else has taken the interface over, and our addresses with it: they stay when we go.
     pub theirs: bool,
+    /// Whether another station has our IPv4 address; as long as there is carrier.
+    pub watch: Option<Watch>,
+    /// The station for which an address was declined last, and which.
+    pub claimed: Option<(Mac, Ipv4Addr)>,
+    /// One that answers for addresses of others.
+    pub proxy: Option<Mac>,
+    /// Who else has our IPv4 address, for a person.
+    pub conflict: Option<String>,
     /// What went wrong last, for a person.
     pub trouble: Option<String>,
 }
@@ -111,6 +123,10 @@ impl Link {
             leaving: Vec::new(),
             shared: false,
             theirs: false,
+            watch: None,
+            claimed: None,
+            proxy: None,
+            conflict: None,
             trouble: None,
         }
     }
@@ -122,7 +138,8 @@ impl Link {
         };
         let dhcp = self.dhcp.as_ref().and_then(Client::deadline);
         let dhcp6 = self.dhcp6.as_ref().and_then(dhcp6::Client::deadline);
-        [decision, dhcp, dhcp6, self.router_due, self.advertised.deadline()].into_iter().flatten().min()
+        let watch = self.watch.as_ref().and_then(Watch::deadline);
+        [decision, dhcp, dhcp6, watch, self.router_due, self.advertised.deadline()].into_iter().flatten().min()
     }
 
     /// We have begun to configure it.
@@ -188,13 +205,18 @@ impl Link {
         let checked = || here().find(|it| it.check != Check::Passed).map(check_note);
         message::Link {
             name: self.seen.name.clone(),
-            mac: self.seen.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
+            mac: self.seen.mac.map(written),
             carrier: self.seen.carrier,
             addresses: usable().map(|it| format!("{}/{}", it.address, it.prefix)).collect(),
             gateway: default.and_then(|route| route.gateway).map(|gateway| gateway.to_string()),
             nameservers: nameservers.iter().map(ToString::to_string).collect(),
             configured_by: self.configured_by(advertised).map(str::to_owned),
-            note: self.trouble.clone().or_else(checked).or_else(|| self.note(advertised)),
+            note: self
+                .conflict
+                .clone()
+                .or_else(|| self.trouble.clone())
+                .or_else(checked)
+                .or_else(|| self.note(advertised)),
         }
     }
 
@@ -233,6 +255,11 @@ impl Link {
         };
         Some(note.to_owned())
     }
+}
+
+/// An Ethernet address as it is usually written.
+pub fn written(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Why an address is not shown among those that are usable.

@@ -4,7 +4,9 @@
 //! them and keeps the [`ledger`]. One task turns this wheel; nothing waits for it.
 
 pub(crate) mod advert;
+mod arp;
 mod changes;
+mod conflict;
 pub(crate) mod dhcp;
 pub(crate) mod dhcp6;
 mod domain;

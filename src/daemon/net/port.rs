@@ -1,5 +1,5 @@
-//! The DHCP clients' ends on the wire. For IPv4 a packet socket as long as there is no address, then a UDP socket; for
-//! IPv6 a UDP socket, as there is a link-local address before anything else.
+//! The ends on the wire. For DHCPv4 a packet socket as long as there is no address, then a UDP socket; for DHCPv6 a UDP
+//! socket, as there is a link-local address before anything else; for ARP a packet socket.
 
 use std::{
     io,
@@ -13,7 +13,14 @@ use nix::sys::socket::{
 };
 use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle};
 
-use super::{dhcp::message::Message, dhcp6::message::Message as Message6, packet, step::Event, udp};
+use super::{
+    arp::Arp,
+    dhcp::message::Message,
+    dhcp6::message::Message as Message6,
+    packet::{self, Protocol},
+    step::Event,
+    udp,
+};
 
 const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;
@@ -42,6 +49,8 @@ enum Kind {
     WholePackets,
     Udp,
     Udp6,
+    /// What is said about this address, of all that goes on between the stations of a link.
+    Arp(Ipv4Addr),
 }
 
 impl Drop for Port {
@@ -53,7 +62,7 @@ impl Drop for Port {
 impl Port {
     /// For an interface without an address.
     pub fn on_link(index: u32, to: mpsc::Sender<Received>) -> io::Result<Self> {
-        Self::start(index, packet::open(index)?, Kind::WholePackets, to)
+        Self::start(index, packet::open(index, Protocol::Ipv4)?, Kind::WholePackets, to)
     }
 
     /// For an interface that has its address; `name` is what it is called now.
@@ -73,6 +82,11 @@ impl Port {
         Self::start(index, socket, Kind::Udp6, to)
     }
 
+    /// For what other stations say about an address by ARP.
+    pub fn on_arp(index: u32, address: Ipv4Addr, to: mpsc::Sender<Received>) -> io::Result<Self> {
+        Self::start(index, packet::open(index, Protocol::Arp)?, Kind::Arp(address), to)
+    }
+
     fn start(index: u32, socket: OwnedFd, kind: Kind, to: mpsc::Sender<Received>) -> io::Result<Self> {
         // A packet socket goes by this type too: all that is asked of it is recv(2), which is the same.
         let socket = Arc::new(UdpSocket::from_std(std::net::UdpSocket::from(socket))?);
@@ -87,7 +101,8 @@ impl Port {
     pub fn send(&self, to: Ipv4Addr, message: &Message) -> io::Result<()> {
         let bytes = message.encode();
         if self.kind == Kind::WholePackets {
-            return packet::broadcast(self.socket.as_raw_fd(), self.index, &udp::broadcast(&bytes));
+            let packet = udp::broadcast(&bytes);
+            return packet::broadcast(self.socket.as_raw_fd(), self.index, Protocol::Ipv4, &packet);
         }
         let [a, b, c, d] = to.octets();
         let to = SockaddrIn::new(a, b, c, d, SERVER_PORT);
@@ -103,6 +118,14 @@ impl Port {
         let to = address_6(SERVERS_6, SERVER_PORT_6, self.index);
         sendto(self.socket.as_raw_fd(), &message.encode(), &to, MsgFlags::empty())?;
         Ok(())
+    }
+
+    /// Says something to every station on the link.
+    ///
+    /// # Errors
+    /// As [`Port::send`].
+    pub fn send_arp(&self, message: &Arp) -> io::Result<()> {
+        packet::broadcast(self.socket.as_raw_fd(), self.index, Protocol::Arp, &message.encode())
     }
 }
 
@@ -124,6 +147,10 @@ impl Kind {
         match self {
             Self::WholePackets => Self::Udp.event(index, udp::payload(bytes)?),
             Self::Udp => Message::decode(bytes).map(|message| Event::Message { index, message }),
+            Self::Arp(address) => {
+                let message = Arp::decode(bytes).filter(|it| it.is_about(address));
+                message.map(|message| Event::Arp { index, message })
+            }
             Self::Udp6 => Message6::decode(bytes).map(|message| Event::Message6 { index, message }),
         }
     }
@@ -145,5 +172,10 @@ async fn read(index: u32, socket: Arc<UdpSocket>, kind: Kind, to: mpsc::Sender<R
             }
         }
     }
-    log::warn!("network: interface {index}: receiving DHCP answers fails; its lease will not be renewed");
+    match kind {
+        Kind::Arp(address) => {
+            log::warn!("network: interface {index}: receiving ARP fails; who else has {address} is not noticed")
+        }
+        _ => log::warn!("network: interface {index}: receiving DHCP answers fails; its lease will not be renewed"),
+    }
 }

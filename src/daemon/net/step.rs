@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     advert::Advert,
+    arp::Arp,
     dhcp::message::Message,
     dhcp6::{self, Want},
     owner::Facts,
@@ -99,6 +100,11 @@ pub enum Event {
     Message6 {
         index: u32,
         message: dhcp6::message::Message,
+    },
+    /// Another station, or an interface of our own, says something about the address that is watched there.
+    Arp {
+        index: u32,
+        message: Arp,
     },
     /// A router's options that the kernel has no use for.
     Advert {
@@ -232,6 +238,15 @@ pub enum Step {
     Silence6(u32),
     /// To all DHCPv6 servers on the link.
     Send6(u32, dhcp6::message::Message),
+    /// Receive what is said about an IPv4 address by ARP, and no more about another one.
+    ListenArp {
+        index: u32,
+        address: Ipv4Addr,
+    },
+    /// Receive none of that.
+    SilenceArp(u32),
+    /// To every station on the link.
+    SendArp(u32, Arp),
     /// All that is known now, for the resolver.
     Resolver {
         nameservers: Vec<IpAddr>,

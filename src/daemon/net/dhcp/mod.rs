@@ -1,9 +1,8 @@
 //! A DHCPv4 client (RFC 2131) as a pure state machine: messages and time in, messages and leases out.
 //!
-//! What it does not do: RELEASE, and DECLINE (no detection of address conflicts: servers that care ask the network
-//! before they offer, and a client that listens before it takes an address takes seconds more each time). The lease is
-//! kept at hand-over on purpose: the real system asks again from the same interface and gets the same address, so that
-//! nobody's known host, firewall rule or open terminal is surprised.
+//! What it does not do: RELEASE. The lease is kept at hand-over on purpose: the real system asks again from the same
+//! interface and gets the same address, so that nobody's known host, firewall rule or open terminal is surprised.
+//! Whether another station has the address is found out beside this ([`super::conflict`]).
 //!
 //! The same address needs the same client identifier. Ours is the hardware address as RFC 2132 section 9.14 has it,
 //! which is what NetworkManager sends by default, networkd where dracut or `ip=` configures it
@@ -37,6 +36,8 @@ const RENEW_RETRY_SHARE: u32 = 32;
 /// How often it is asked whether a lease is good on the network behind a cable that was out. Over a minute in all, as a
 /// switch may take half of that to let the first packet pass.
 const DOUBT_TRIES: u32 = 6;
+/// RFC 2131 section 3.1 step 5: after a DECLINE, at least so long before it is asked again.
+const DECLINED: Duration = Duration::from_secs(10);
 /// By which a server may tell us from others. It has no meaning of its own.
 const VENDOR_CLASS: &[u8] = b"vestibule";
 
@@ -119,6 +120,35 @@ impl Client {
             State::Bound(held) => Some(&held.lease),
             _ => None,
         }
+    }
+
+    /// The address that was offered, as long as the server has not confirmed it.
+    pub fn offered(&self) -> Option<Ipv4Addr> {
+        match self.state {
+            State::Requesting { address, .. } => Some(address),
+            _ => None,
+        }
+    }
+
+    /// Another station has the address, whether it is confirmed already or not; `why` is for a person. Tells the server
+    /// (RFC 2131 section 4.4.4), and asks anew after a pause.
+    pub fn decline(&mut self, now: Duration, why: String) -> Vec<Action> {
+        let (address, server, lost) = match &self.state {
+            State::Selecting { .. } => return Vec::new(),
+            State::Requesting { address, server, .. } => (*address, *server, None),
+            State::Bound(Held { lease, .. }) => (lease.address, lease.server, Some(Action::Lost(why))),
+        };
+        self.xid = self.random();
+        let mut message = self.question(message::DECLINE, now, Ipv4Addr::UNSPECIFIED);
+        // Table 5 of RFC 2131 leaves no room for others.
+        message.options.retain(|code, _| [message::MESSAGE_TYPE, message::CLIENT_ID].contains(code));
+        message.options.insert(message::REQUESTED_ADDRESS, address.octets().to_vec());
+        message.options.insert(message::SERVER, server.octets().to_vec());
+        (message.secs, message.broadcast) = (0, false);
+        self.xid = self.random(); // what is still under way is of no use any more
+        self.state = State::Selecting { tries: 0, next: now + DECLINED };
+        self.began = now + DECLINED;
+        lost.into_iter().chain([Action::Broadcast(message)]).collect()
     }
 
     /// The interface may be on another network now: ask any server whether the lease is still good.

@@ -97,6 +97,7 @@ impl Plan {
         if known {
             return; // renewed: nothing that a person has to read
         }
+        self.set(index, |link| link.conflict = None);
         self.steps.push(Step::ListenAddressed(index));
         let gateway = lease.routes.iter().find(|route| route.1 == 0).map(|route| format!(", gateway {}", route.2));
         let time = lease.valid.map_or("for ever".to_owned(), |valid| format!("{} s", valid.as_secs()));

@@ -2,9 +2,10 @@
 //!
 //! Here it is decided whose an interface is; in [`roles`], which argument is about it; in [`address`], what addresses it
 //! gets; in [`dhcp`], what is done with leases; in [`made`], when VLANs, bonds and bridges are made; in [`routes`], what
-//! `rd.route=` adds and what the resolver is told. Nothing waits for one interface before it goes on with another.
+//! `rd.route=` adds and what the resolver is told; in [`conflict`], what follows if another station has our address. Nothing waits for one interface before it goes on with another.
 
 mod address;
+mod conflict;
 mod dhcp;
 mod dhcp6;
 mod made;
@@ -107,6 +108,7 @@ impl Plan {
                 self.each(|plan, other| plan.look(now, other)); // one that is not needed any more is let go
             }
             Event::Message6 { index, message } => self.dhcp6(index, |client| client.message(now, &message)),
+            Event::Arp { index, message } => self.arp(now, index, &message),
             Event::Advert { index, advert } => self.advert(now, index, advert),
             Event::Router { index, wants } => {
                 self.set(index, |link| link.seen.router = wants);
@@ -125,10 +127,12 @@ impl Plan {
                 plan.look(now, index);
                 plan.dhcp(index, |client| client.timer(now));
                 plan.dhcp6(index, |client| client.timer(now));
+                plan.conflict(now, index, |watch| watch.timer(now));
                 plan.set(index, |link| link.advertised.expire(now));
             }),
         }
         self.make(now);
+        self.each(|plan, index| plan.watch(now, index));
         self.resolver();
         std::mem::take(&mut self.steps)
     }
@@ -156,6 +160,7 @@ impl Plan {
         if let Some(link) = self.links.remove(&index) {
             self.steps.push(Step::Silence(index));
             self.steps.extend(link.dhcp6.as_ref().map(|_| Step::Silence6(index)));
+            self.steps.extend(link.watch.as_ref().map(|_| Step::SilenceArp(index)));
             self.steps.push(Step::Forget(index));
             if !matches!(link.phase, Phase::Idle) {
                 self.steps.push(Step::Log(format!("{}: gone", link.seen.name)));

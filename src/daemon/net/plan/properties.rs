@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{
     super::{
+        arp::Arp,
         dhcp::message::{self as dhcp, Message},
         owner::{NetworkManager, Networkd},
         step::Check,
@@ -32,6 +33,8 @@ enum Happening {
     Address(AddressSeen, bool),
     /// A server answers the last question.
     Answer(u8),
+    /// A station, or an interface of our own, has the address with this end.
+    Arp(u32, u8, u8),
     Nothing,
 }
 
@@ -84,6 +87,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (2..5u32).prop_map(Happening::Gone),
         2 => (address(), any::<bool>()).prop_map(|(address, comes)| Happening::Address(address, comes)),
         3 => prop::sample::select(vec![dhcp::OFFER, dhcp::ACK, dhcp::NAK]).prop_map(Happening::Answer),
+        2 => (2..5u32, 2..8u8, prop::sample::select(vec![7u8, 99])).prop_map(|it| Happening::Arp(it.0, it.1, it.2)),
         1 => Just(Happening::Nothing),
     ]
 }
@@ -115,6 +119,10 @@ impl World {
                 let options = options.into_iter().chain([(dhcp::LEASE_TIME, vec![0, 0, 0, 120])]).collect();
                 let message = Message { reply: true, yours: [192, 0, 2, 7].into(), options, ..question };
                 Event::Message { index, message }
+            }
+            Happening::Arp(index, mac, last) => {
+                let (mac, address) = ([2, 0, 0, 0, 0, mac], [192, 0, 2, last].into());
+                Event::Arp { index, message: Arp::announcement(mac, address) }
             }
             Happening::Nothing => return None,
         })

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::config::cmdline::CommandLine;
 
+mod conflict;
 mod ipv6;
 mod made;
 mod others;
@@ -24,13 +25,15 @@ struct Story {
     now: Duration,
     question: Option<Message>,
     question6: Option<dhcp6::message::Message>,
+    /// Whether ARP is shown.
+    arp: bool,
 }
 
 impl Story {
     fn new(command_line: &str) -> Self {
         let (config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
         assert_eq!(problems, [""; 0]);
-        Self { plan: Plan::new(config, None, 1), now: Duration::ZERO, question: None, question6: None }
+        Self { plan: Plan::new(config, None, 1), now: Duration::ZERO, question: None, question6: None, arp: false }
     }
 
     fn event(&mut self, event: Event) -> Vec<String> {
@@ -74,6 +77,13 @@ impl Story {
                 self.question6 = Some(message);
                 format!("send6 {index} {kind}")
             }
+            // Probes for each address are in the tests of `conflict`.
+            Step::ListenArp { .. } | Step::SendArp(..) if !self.arp => String::new(),
+            Step::ListenArp { index, address } => format!("listen-arp {index} {address}"),
+            Step::SilenceArp(_) if !self.arp => String::new(),
+            Step::SilenceArp(index) => format!("silence-arp {index}"),
+            Step::SendArp(index, it) if it.sender.is_unspecified() => format!("probe {index} {}", it.target),
+            Step::SendArp(index, it) => format!("announce {index} {}", it.target),
             Step::Resolver { nameservers, search } if search.is_empty() => format!("resolver {nameservers:?}"),
             Step::Resolver { nameservers, search } => format!("resolver {nameservers:?} {search:?}"),
             Step::LeaveUp(index) => format!("leave-up {index}"),
@@ -232,7 +242,7 @@ fn what_is_not_wanted_any_more_is_not_waited_for() {
     let mut story = Story::new("ip=192.0.2.7:::24:::none");
     story.event(Event::Link(eth0(false, false), pending));
     story.link(link(3, "eth1", true, true));
-    assert_eq!(story.pass(SECOND), [""; 0]);
+    assert_eq!(story.pass(SECOND * 9), [""; 0]);
     assert_eq!(story.plan.deadline(), None, "another took the place");
     assert_eq!(story.event(Event::LinkGone(3)).len(), 3);
     assert_eq!(story.plan.watched().count(), 1, "the place is free again");
