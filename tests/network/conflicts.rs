@@ -1,8 +1,8 @@
-//! Another station on the link has the address that we have, or are to have.
+//! Another station on the link has the address that we have, or are to have; and routers that have to be asked.
 
 use super::{
     lab::{Lab, Watched, in_namespace, said, sh, snapshot, until},
-    servers::{dhcpd, filter, filtered},
+    servers::{dhcpd, dhcpd6, filter, filtered, link_local, radvd_that_waits},
 };
 
 /// The station at the server's end answers for this address too.
@@ -86,6 +86,52 @@ fn a_static_address_that_another_station_has_is_told() {
         let link = it.until("eth0", "told of it", told).await;
         assert_eq!(link.addresses, ["192.0.2.7/24"], "it stays");
         assert_eq!(warned("is used by the station"), 1);
+        it.net.undo().await;
+        assert_eq!(snapshot(), before);
+    });
+}
+
+#[test]
+fn a_lease_of_ipv6_that_another_station_has_is_declined() {
+    in_namespace("conflicts::a_lease_of_ipv6_that_another_station_has_is_declined", async |mut lab| {
+        lab.cable("eth0");
+        lab.in_server("ip address add 2001:db8::1/64 dev srv0 nodad");
+        sh("ip link set eth0 up");
+        link_local(&lab, "srv0").await;
+        sh("ip link set eth0 down");
+        let before = snapshot();
+        dhcpd6(&mut lab, "default-lease-time 60;").await;
+        let mut it = lab.start("ip=eth0:dhcp6");
+        let first = it.until_address("eth0", "2001:db8::3").await.addresses[0].clone();
+        it.net.undo().await; // so that it is the one to be offered again
+        lab.in_server(&format!("ip address add {first} dev srv0 nodad"));
+        let mut it = lab.start("ip=eth0:dhcp6");
+        let noted = |link: &vestibule::control::message::Link| {
+            link.note.as_deref().is_some_and(|note| note.contains("was declined: another station"))
+        };
+        it.until("eth0", "said so", noted).await;
+        let link = it.until_address("eth0", "2001:db8::3").await;
+        assert!(link.addresses[0] != first && link.note.is_none(), "{link:?}");
+        assert_eq!(lab.count_served("Decline message"), 1);
+        it.net.undo().await;
+        assert_eq!(snapshot(), before);
+    });
+}
+
+#[test]
+fn routers_are_asked_on_an_interface_that_was_up_and_did_not_listen() {
+    in_namespace("conflicts::routers_are_asked_on_an_interface_that_was_up_and_did_not_listen", async |mut lab| {
+        lab.cable("eth0");
+        sh("echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra; ip link set eth0 up");
+        sh("ip address add 203.0.113.7/24 dev eth0 scope link"); // somebody else's, and so it must not go down
+        link_local(&lab, "srv0").await;
+        until(async || !sh("ip -6 address show dev eth0 scope link").contains("tentative")).await;
+        let before = snapshot();
+        radvd_that_waits(&mut lab, "RDNSS 2001:db8::53 { };").await;
+        let mut it = lab.start("ip=eth0:auto6");
+        it.until_address("eth0", "2001:db8:").await;
+        until(async || lab.read("etc/resolv.conf").as_deref() == Some("nameserver 2001:db8::53\n")).await;
+        assert!(sh("ip address show dev eth0").contains("203.0.113.7/24"));
         it.net.undo().await;
         assert_eq!(snapshot(), before);
     });

@@ -118,11 +118,21 @@ pub fn relay(lab: &mut Lab, options: &[&str]) {
 
 /// radvd for 2001:db8::/64, often; `interface` are more statements.
 pub fn radvd(lab: &mut Lab, interface: &str) {
+    start_radvd(lab, &format!("MinRtrAdvInterval 3; MaxRtrAdvInterval 4;\n{interface}"));
+}
+
+/// The same, and nobody hears of it who does not ask.
+pub async fn radvd_that_waits(lab: &mut Lab, interface: &str) {
+    start_radvd(lab, &format!("UnicastOnly on;\n{interface}"));
+    lab.until_served("timer_handler called for srv0", 1).await;
+}
+
+fn start_radvd(lab: &mut Lab, interface: &str) {
     let configuration = file(
         lab,
         "radvd.conf",
         &format!(
-            "interface srv0 {{ AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4;\n{interface}\n\
+            "interface srv0 {{ AdvSendAdvert on; {interface}\n\
              prefix 2001:db8::/64 {{ AdvOnLink on; AdvAutonomous on; }}; }};\n"
         ),
     );

@@ -21,6 +21,7 @@ use super::{
     ledger::{Entry, Ledger, Undo},
     netlink::Netlink,
     port::{Port, Received},
+    solicit,
     step::{Setting, Step},
     sysctl::{self, Planned},
 };
@@ -138,6 +139,7 @@ impl Edge {
                 let sent = self.arp.get(&index).map(|port| port.send_arp(&message));
                 sent.transpose().context("sending an ARP message")?;
             }
+            Step::Solicit(index, mac) => solicit::send(index, mac).context("asking for a router advertisement")?,
             Step::Broadcast(index, message) => self.send(index, Ipv4Addr::BROADCAST, &message)?,
             Step::Send { index, to, message } => self.send(index, to, &message)?,
             Step::Resolver { nameservers, search } => self.resolver(&nameservers, &search)?,
@@ -251,7 +253,7 @@ fn subject(step: &Step) -> Subject {
         Step::SetMtu { index, .. } | Step::SetMac { index, .. } | Step::Rename { index, .. } => *index,
         Step::Set { index, .. } | Step::Join { index, .. } | Step::Prefer { slave: index, .. } => *index,
         Step::Broadcast(index, _) | Step::Send { index, .. } | Step::Listen6(index) | Step::Send6(index, _) => *index,
-        Step::ListenArp { index, .. } | Step::SendArp(index, _) => *index,
+        Step::ListenArp { index, .. } | Step::SendArp(index, _) | Step::Solicit(index, _) => *index,
         Step::AddAddress(it) | Step::RemoveAddress(it) => it.index,
         Step::AddRoute(it) | Step::RemoveRoute(it) => it.index,
         Step::Make { name, .. } => return Subject::Name(name.clone()),

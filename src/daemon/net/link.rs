@@ -1,6 +1,7 @@
 //! One interface as the plan sees it. Pure.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -42,6 +43,10 @@ pub struct Link {
     pub advertised: Advertised,
     /// The MTU that it had before a lease asked for a smaller one.
     pub own_mtu: Option<u32>,
+    /// Routers are to be asked, as the kernel does not.
+    pub solicit: Option<Solicit>,
+    /// Addresses of IPv6 that other stations have, and when those that stay are tried again.
+    pub refused: BTreeMap<IpAddr, Option<Duration>>,
     /// What we have added.
     pub ours: Vec<Ours>,
     /// Routes of `rd.route=` that we have added.
@@ -66,6 +71,14 @@ pub struct Link {
     pub conflict: Option<String>,
     /// What went wrong last, for a person.
     pub trouble: Option<String>,
+}
+
+/// Questions to routers that are still to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Solicit {
+    pub left: u32,
+    /// When the next one is due; `None` as long as there is no link-local address to ask from.
+    pub next: Option<Duration>,
 }
 
 /// An address of ours, and what came with it.
@@ -116,6 +129,8 @@ impl Link {
             router_due: None,
             advertised: Advertised::default(),
             own_mtu: None,
+            solicit: None,
+            refused: BTreeMap::new(),
             ours: Vec::new(),
             routes: Vec::new(),
             renamed: false,
@@ -139,7 +154,12 @@ impl Link {
         let dhcp = self.dhcp.as_ref().and_then(Client::deadline);
         let dhcp6 = self.dhcp6.as_ref().and_then(dhcp6::Client::deadline);
         let watch = self.watch.as_ref().and_then(Watch::deadline);
-        [decision, dhcp, dhcp6, watch, self.router_due, self.advertised.deadline()].into_iter().flatten().min()
+        let again = self.refused.values().copied().flatten().min();
+        let solicit = self.solicit.as_ref().and_then(|it| it.next);
+        [decision, dhcp, dhcp6, watch, again, solicit, self.router_due, self.advertised.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// We have begun to configure it.
@@ -203,6 +223,8 @@ impl Link {
             nameservers.extend(&config.nameservers);
         }
         let checked = || here().find(|it| it.check != Check::Passed).map(check_note);
+        // Also the link-local one, without which there is no IPv6, and one that the kernel has removed again.
+        let refused = || self.refused.keys().next().map(|address| refusal(*address));
         message::Link {
             name: self.seen.name.clone(),
             mac: self.seen.mac.map(written),
@@ -215,6 +237,7 @@ impl Link {
                 .conflict
                 .clone()
                 .or_else(|| self.trouble.clone())
+                .or_else(refused)
                 .or_else(checked)
                 .or_else(|| self.note(advertised)),
         }
@@ -265,9 +288,14 @@ pub fn written(mac: Mac) -> String {
 /// Why an address is not shown among those that are usable.
 fn check_note(it: &AddressSeen) -> String {
     match it.check {
-        Check::Failed => format!("{} is not usable: another station on this link has it", it.address),
+        Check::Failed => refusal(it.address),
         _ => format!("{} is tentative: the kernel asks whether another station has it", it.address),
     }
+}
+
+/// What is to be said of an address that failed the check.
+pub fn refusal(address: IpAddr) -> String {
+    format!("{address} is not usable: another station on this link has it")
 }
 
 /// Where a route goes: destination, prefix length, gateway (`None`: directly on the link).

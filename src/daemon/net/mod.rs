@@ -22,6 +22,7 @@ mod packet;
 mod plan;
 mod port;
 mod rtmessage;
+mod solicit;
 mod step;
 mod sysctl;
 mod udp;

@@ -247,6 +247,8 @@ pub enum Step {
     SilenceArp(u32),
     /// To every station on the link.
     SendArp(u32, Arp),
+    /// Ask routers to advertise now, from this Ethernet address.
+    Solicit(u32, Mac),
     /// All that is known now, for the resolver.
     Resolver {
         nameservers: Vec<IpAddr>,

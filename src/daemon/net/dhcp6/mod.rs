@@ -24,6 +24,11 @@ const REQUEST_TRIES: u32 = 10;
 /// `CNF_MAX_RT`, and as many tries as fit into `CNF_MAX_RD`.
 const CONFIRM_SLOWEST: Duration = Duration::from_secs(4);
 const CONFIRM_TRIES: u32 = 4;
+/// `DEC_MAX_RC`.
+const DECLINE_TRIES: u32 = 4;
+/// What DHCPv4 has after a DECLINE (RFC 2131 section 3.1 step 5): a server that gives the same address again must not
+/// be asked in a tight loop.
+const DECLINED: Duration = Duration::from_secs(10);
 /// `REN_TIMEOUT`, `REB_TIMEOUT`; and `REN_MAX_RT`, `REB_MAX_RT`.
 const RENEW_RETRY: Duration = Duration::from_secs(10);
 const RENEW_SLOWEST: Duration = Duration::from_secs(600);
@@ -129,6 +134,16 @@ impl Client {
         }
     }
 
+    /// Another station has this address of the lease. Tells the server (RFC 8415 section 18.2.8), and asks anew after a
+    /// pause, also for what else was leased.
+    pub fn decline(&mut self, now: Duration, address: Ipv6Addr) -> Vec<Action> {
+        let leased = |held: &mut Held| held.lease.addresses.iter().any(|it| it.address == address);
+        let Some(Held { lease, .. }) = self.held.take_if(leased) else { return Vec::new() };
+        let lost = Action::Lost("another station on this link has it".to_owned());
+        let declined = self.exchange(now, message::DECLINE, lease.server, vec![address]);
+        [vec![lost], declined].concat()
+    }
+
     /// Time has passed.
     pub fn timer(&mut self, now: Duration) -> Vec<Action> {
         if self.deadline().is_none_or(|deadline| now < deadline) {
@@ -141,6 +156,7 @@ impl Client {
         let tries = match exchange.kind {
             message::REQUEST => REQUEST_TRIES,
             message::CONFIRM => CONFIRM_TRIES,
+            message::DECLINE => DECLINE_TRIES,
             _ => u32::MAX,
         };
         if let Some((_, offer)) = exchange.offer.take() {
@@ -150,6 +166,7 @@ impl Client {
             return self.repeat(now);
         }
         match self.held {
+            None if exchange.kind == message::DECLINE => self.pause(now),
             Some(_) => self.rest(now), // RFC 8415 section 18.2.3: nobody has said no
             None => self.begin(now),
         }
@@ -199,6 +216,7 @@ impl Client {
         }
         let granted = || Lease6::read(message, self.association);
         match (exchange.kind, message.kind) {
+            (message::DECLINE, message::REPLY) => self.pause(now), // whatever it says
             (message::INFORMATION_REQUEST, message::REPLY) => self.bind(now, Lease6::told(message)),
             (message::SOLICIT, message::ADVERTISE) => match granted() {
                 Some(offer) => self.offered(now, message.option(message::PREFERENCE), offer),
@@ -287,6 +305,16 @@ impl Client {
         self.exchange(now, kind, server, addresses)
     }
 
+    /// From the beginning, in a while.
+    fn pause(&mut self, now: Duration) -> Vec<Action> {
+        let xid = self.random() & message::XID;
+        let next = now + DECLINED;
+        let (kind, server, addresses) = (message::SOLICIT, Vec::new(), Vec::new());
+        let (tries, pause, offer) = (0, Duration::ZERO, None);
+        self.exchange = Some(Exchange { kind, xid, server, addresses, began: next, tries, pause, next, offer });
+        Vec::new()
+    }
+
     fn exchange(&mut self, now: Duration, kind: u8, server: Vec<u8>, addresses: Vec<Ipv6Addr>) -> Vec<Action> {
         let xid = self.random() & message::XID;
         let (tries, pause, offer) = (0, Duration::ZERO, None);
@@ -335,7 +363,7 @@ impl Client {
                 }
             }
         }
-        if exchange.kind != CONFIRM {
+        if ![CONFIRM, DECLINE].contains(&exchange.kind) {
             options.push((WANTED, wanted.into_iter().flat_map(u16::to_be_bytes).collect()));
             options.extend(self.hostname.as_deref().and_then(full_name).map(|name| (FULL_NAME, name)));
         }

@@ -9,9 +9,9 @@ use super::{
     super::{
         dhcp6,
         link::{self, By, Ours, Phase, Way},
-        step::{Address, AddressSeen, Check, Setting, Step},
+        step::{Address, AddressSeen, Setting, Step},
     },
-    Plan,
+    Plan, solicit,
 };
 use crate::config::network::{Interface, Ipv4, Ipv6, Which};
 
@@ -30,6 +30,7 @@ impl Plan {
             link.phase = Phase::Held;
             let seen = link.seen.clone();
             self.prepare_ipv6(index, interface.ipv6);
+            self.set(index, |link| link.solicit = solicit::wanted(interface.ipv6, &seen));
             if let Some(mtu) = interface.mtu.filter(|mtu| *mtu != seen.mtu) {
                 self.steps.push(Step::SetMtu { index, mtu, before: seen.mtu });
             }
@@ -130,12 +131,8 @@ impl Plan {
 
     /// Takes note of an address, or of what has changed about it.
     pub(super) fn address_came(&mut self, seen: AddressSeen) {
-        let before = self.addresses.iter().find(|it| it.same(&seen)).map(|it| it.check);
         self.strike(&seen);
         self.addresses.push(seen);
-        if seen.check == Check::Failed && before != Some(Check::Failed) {
-            self.say(seen.index, format!("{} is not usable: another station on this link has it", seen.address));
-        }
     }
 
     /// Somebody else has removed our address, or the kernel has, as it does with those of IPv6 when an interface is

@@ -2,15 +2,18 @@
 //!
 //! Here it is decided whose an interface is; in [`roles`], which argument is about it; in [`address`], what addresses it
 //! gets; in [`dhcp`], what is done with leases; in [`made`], when VLANs, bonds and bridges are made; in [`routes`], what
-//! `rd.route=` adds and what the resolver is told; in [`conflict`], what follows if another station has our address. Nothing waits for one interface before it goes on with another.
+//! `rd.route=` adds and what the resolver is told; in [`conflict`] and [`dad`], what follows if another station has our
+//! address; in [`solicit`], when routers are asked. Nothing waits for one interface before it goes on with another.
 
 mod address;
 mod conflict;
+mod dad;
 mod dhcp;
 mod dhcp6;
 mod made;
 mod roles;
 mod routes;
+mod solicit;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +22,7 @@ use super::{
     keep::Kept,
     link::{By, Link, Phase},
     owner::{Facts, Owner, owner},
-    step::{AddressSeen, Event, LinkSeen, Sort, Step},
+    step::{AddressSeen, Check, Event, LinkSeen, Sort, Step},
 };
 use crate::{config::network::NetworkConfig, control::message};
 
@@ -132,7 +135,11 @@ impl Plan {
             }),
         }
         self.make(now);
-        self.each(|plan, index| plan.watch(now, index));
+        self.each(|plan, index| {
+            plan.watch(now, index);
+            plan.check6(now, index);
+            plan.solicit(now, index);
+        });
         self.resolver();
         std::mem::take(&mut self.steps)
     }
@@ -143,7 +150,11 @@ impl Plan {
 
     fn address_gone(&mut self, now: Duration, seen: AddressSeen) {
         self.strike(&seen);
-        if self.links.get_mut(&seen.index).is_some_and(|link| link.lost(&seen)) {
+        let removed = self.links.get(&seen.index).is_some_and(|link| link.leaving.contains(&seen.address));
+        let lost = self.links.get_mut(&seen.index).is_some_and(|link| link.lost(&seen));
+        if seen.check == Check::Failed && !removed {
+            self.failed_and_gone(now, &seen);
+        } else if lost {
             self.begin_anew(&seen);
         }
         self.look(now, seen.index);
@@ -185,6 +196,9 @@ impl Plan {
         }
         if before.mac != link.seen.mac && !link.has(By::Dhcp) {
             (link.dhcp, link.dhcp6) = (None, None); // answers to the old address would not reach us: begin anew
+        }
+        if !link.seen.carrier {
+            link.refused.retain(|_, again| again.is_some()); // the others are not there any more
         }
         if carrier_back {
             self.dhcp(index, |client| client.verify(now));

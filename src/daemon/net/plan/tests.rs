@@ -10,6 +10,7 @@ use super::{
 use crate::config::cmdline::CommandLine;
 
 mod conflict;
+mod dad;
 mod ipv6;
 mod made;
 mod others;
@@ -25,15 +26,15 @@ struct Story {
     now: Duration,
     question: Option<Message>,
     question6: Option<dhcp6::message::Message>,
-    /// Whether ARP is shown.
-    arp: bool,
+    /// Whether ARP and questions to routers are shown.
+    all: bool,
 }
 
 impl Story {
     fn new(command_line: &str) -> Self {
         let (config, problems) = NetworkConfig::parse(&CommandLine::parse(command_line));
         assert_eq!(problems, [""; 0]);
-        Self { plan: Plan::new(config, None, 1), now: Duration::ZERO, question: None, question6: None, arp: false }
+        Self { plan: Plan::new(config, None, 1), now: Duration::ZERO, question: None, question6: None, all: false }
     }
 
     fn event(&mut self, event: Event) -> Vec<String> {
@@ -77,10 +78,12 @@ impl Story {
                 self.question6 = Some(message);
                 format!("send6 {index} {kind}")
             }
-            // Probes for each address are in the tests of `conflict`.
-            Step::ListenArp { .. } | Step::SendArp(..) if !self.arp => String::new(),
+            // Those that go with every address are in the tests of `conflict` and `dad`.
+            Step::ListenArp { .. } | Step::SendArp(..) if !self.all => String::new(),
+            Step::Solicit(..) if !self.all => String::new(),
+            Step::Solicit(index, _) => format!("solicit {index}"),
             Step::ListenArp { index, address } => format!("listen-arp {index} {address}"),
-            Step::SilenceArp(_) if !self.arp => String::new(),
+            Step::SilenceArp(_) if !self.all => String::new(),
             Step::SilenceArp(index) => format!("silence-arp {index}"),
             Step::SendArp(index, it) if it.sender.is_unspecified() => format!("probe {index} {}", it.target),
             Step::SendArp(index, it) => format!("announce {index} {}", it.target),

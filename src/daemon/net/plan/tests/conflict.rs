@@ -9,7 +9,7 @@ const ROUTER: (u8, &[u8]) = (dhcp::ROUTERS, &[192, 0, 2, 1]);
 impl Story {
     /// With ARP shown.
     fn watched(command_line: &str) -> Self {
-        Self { arp: true, ..Self::new(command_line) }
+        Self { all: true, ..Self::new(command_line) }
     }
 
     /// A station says that it has an address.

@@ -14,19 +14,19 @@ fn link_local(check: Check) -> AddressSeen {
 }
 
 /// A plan for eth0 that has carrier and a link-local address.
-fn ready(line: &str) -> Story {
+pub fn ready(line: &str) -> Story {
     let mut story = Story::new(line);
     story.link(eth0(true, true));
     assert_eq!(story.event(Event::Address(link_local(Check::Running))), [""; 0], "not usable yet");
     story
 }
 
-fn usable(story: &mut Story) -> Vec<String> {
+pub fn usable(story: &mut Story) -> Vec<String> {
     story.event(Event::Address(link_local(Check::Passed)))
 }
 
 /// A server's answer to the last question.
-fn reply(story: &mut Story, addresses: &[&str]) -> Vec<String> {
+pub fn reply(story: &mut Story, addresses: &[&str]) -> Vec<String> {
     let question = story.question6.clone().expect("a question");
     let granted = |text: &&str| Granted { address: text.parse().unwrap(), preferred: 100, valid: 120 };
     let addresses: Vec<_> = addresses.iter().map(granted).collect();
