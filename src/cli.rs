@@ -77,6 +77,9 @@ enum Action {
     /// Pass on what is written to the console (started by the daemon)
     #[command(hide = true)]
     ConsoleRelay { device: PathBuf },
+    /// Become a program that a session asked for (started by the daemon)
+    #[command(hide = true)]
+    Launch(daemon::rescue::launch::Launch),
 }
 
 /// Whose.
@@ -101,6 +104,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::Open(what) => return open::command(&root, what),
         Action::Session => session::main()?,
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),
+        Action::Launch(launch) => return Ok(daemon::rescue::launch::main(launch)),
         Action::Stop => stop(&root)?,
         Action::Keys => image::keys::command(&root)?,
         Action::Check { files: true } => image::check::print_files(&root),

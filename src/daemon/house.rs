@@ -23,7 +23,7 @@ pub struct Rooms {
     pub broker: Broker,
     pub hook: Hook,
     pub console: Console,
-    pub rescue: Rescue,
+    pub rescue: Arc<Rescue>,
     pub statuses: watch::Receiver<Arc<Status>>,
     pub stopper: Stopper,
 }

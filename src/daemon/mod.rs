@@ -10,7 +10,7 @@ pub mod plymouth;
 pub mod power;
 pub mod prompt;
 pub mod ready;
-mod rescue;
+pub mod rescue;
 mod sources;
 
 use std::fs::{DirBuilder, Permissions};
@@ -92,11 +92,12 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
     let console = Console::new(root.clone(), capture.as_ref().map(Capture::captured));
     let (stopping, stopped) = watch::channel(false);
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
+    let rescue = Arc::new(Rescue::new(root.clone()));
     let house = Arc::new(Rooms {
         broker: broker.clone(),
         hook,
         console,
-        rescue: Rescue::new(root.clone()),
+        rescue: rescue.clone(),
         statuses: statuses.clone(),
         stopper,
     });
@@ -112,6 +113,7 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
     // In this order: users are told while they can still be reached, then the network goes, then our files.
     broker.stop();
     stopping.send_replace(true);
+    rescue.end().await; // while sessions say goodbye
     if let Some(listener) = listener
         && let Err(error) = listener.await
     {

@@ -28,8 +28,11 @@ impl Machine {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("vestibule-{name}-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
-        for directory in ["etc/vestibule", "dev", "proc", "run/systemd/ask-password", "sys/block"] {
+        for directory in ["bin", "etc/vestibule", "dev", "proc", "run/systemd/ask-password", "sys/block"] {
             fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        for shell in ["sh", "bash"] {
+            std::os::unix::fs::symlink(format!("/bin/{shell}"), root.join("bin").join(shell)).unwrap();
         }
         fs::write(root.join("dev/kmsg"), "").unwrap();
         fs::write(root.join("attach"), "read line\n").unwrap(); // for the askers

@@ -18,6 +18,7 @@ mod observe;
 mod plymouth;
 mod poll;
 mod process;
+pub mod process;
 pub mod proof;
 pub mod recipe;
 pub mod recovery;

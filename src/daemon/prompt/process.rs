@@ -117,12 +117,17 @@ pub fn sleeps_in(root: &Root, pid: i32) -> Option<String> {
 
 /// Whether a process sleeps and can be woken by a signal (state `S`), as one that waits for input does.
 pub fn sleeps(root: &Root, pid: i32) -> bool {
-    state_and_parent(root, pid).is_some_and(|(state, _)| state == "S")
+    stat(root, pid, STATE).is_some_and(|state| state == "S")
 }
 
 /// The process that started it, or that it was left to.
 pub fn parent(root: &Root, pid: i32) -> Option<i32> {
-    state_and_parent(root, pid)?.1.parse().ok()
+    stat(root, pid, PARENT)?.parse().ok()
+}
+
+/// The session that it belongs to, by the number of its leader: setsid(2).
+pub fn session(root: &Root, pid: i32) -> Option<i32> {
+    stat(root, pid, SESSION)?.parse().ok()
 }
 
 /// The processes of a control group, by its directory in the hierarchy: cgroups(7), `cgroup.procs`.
@@ -131,13 +136,16 @@ pub fn members(root: &Root, group: &str) -> Vec<i32> {
     String::from_utf8_lossy(&text).lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-fn state_and_parent(root: &Root, pid: i32) -> Option<(String, String)> {
+/// Fields of `/proc/PID/stat`, counted from the first after the name.
+const STATE: usize = 0;
+const PARENT: usize = 1;
+const SESSION: usize = 3;
+
+fn stat(root: &Root, pid: i32, field: usize) -> Option<String> {
     let stat = read(root, &format!("/proc/{pid}/stat"), MAX_ARGUMENTS).ok()?;
-    // The name before the state is in parentheses and may contain any byte.
+    // The name is in parentheses and may contain any byte.
     let end = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = String::from_utf8_lossy(&stat[end + 1..]);
-    let mut words = rest.split_whitespace().map(str::to_owned);
-    Some((words.next()?, words.next()?))
+    String::from_utf8_lossy(&stat[end + 1..]).split_whitespace().nth(field).map(str::to_owned)
 }
 
 /// systemd's version, from the library that one of its programs has loaded (`libsystemd-shared-252.so`,
@@ -175,7 +183,7 @@ mod tests {
         let put = |name: &str, text: &str| std::fs::write(directory.join("proc/7").join(name), text).unwrap();
         put("cmdline", "cryptsetup\0open\0\0/dev/sda\0");
         put("environ", "HOME=/\0PATH=/sbin:/bin\0");
-        put("stat", "7 (a) R (b) S 1 7 7");
+        put("stat", "7 (a) R (b) S 1 7 5");
         put("wchan", "wait_woken");
         put("maps", "7f0 r--p /usr/lib/libsystemd-shared.so\n7f1 r--p /usr/lib/systemd/libsystemd-shared-257.7-2.so\n");
         std::os::unix::fs::symlink("/dev/tty", directory.join("proc/7/fd/6")).unwrap();
@@ -187,6 +195,7 @@ mod tests {
         assert_eq!(variable(&root, 7, "PATH").unwrap(), "/sbin:/bin");
         assert!(sleeps(&root, 7) && !sleeps(&root, 8));
         assert_eq!((parent(&root, 7), parent(&root, 8)), (Some(1), None));
+        assert_eq!((session(&root, 7), session(&root, 8)), (Some(5), None));
         assert_eq!(sleeps_in(&root, 7).as_deref(), Some("wait_woken"));
         put("wchan", "0");
         put("stat", "7 (S) R 1 7 7");

@@ -1,0 +1,68 @@
+//! The last step before a program: a process of ours that makes itself what the program is to be, and becomes it.
+//!
+//! A process of its own instead of steps between fork and exec in the daemon: those would have to be `unsafe`.
+#![allow(unsafe_code)] // one block, below: nothing safe resets signals
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use clap::Args;
+use nix::libc;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use rustix::process::{ioctl_tiocsctty, setsid};
+
+use crate::daemon::descriptors;
+
+/// As shells have it: the program was found and can't be run.
+const CANNOT_RUN: u8 = 126;
+
+#[derive(Args)]
+pub struct Launch {
+    /// Standard input becomes the controlling terminal
+    #[arg(long)]
+    terminal: bool,
+    /// What the program is called (argv[0])
+    #[arg(long, allow_hyphen_values = true)]
+    name: OsString,
+    program: OsString,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Returns only when it fails; then it has said why.
+pub fn main(launch: Launch) -> ExitCode {
+    let error = match prepare(launch.terminal) {
+        Ok(()) => Command::new(&launch.program).arg0(&launch.name).args(&launch.arguments).exec(),
+        Err(error) => error,
+    };
+    eprintln!("vestibule: {} can't be started: {error}", launch.program.display());
+    ExitCode::from(CANNOT_RUN)
+}
+
+fn prepare(terminal: bool) -> io::Result<()> {
+    setsid()?;
+    if terminal {
+        ioctl_tiocsctty(io::stdin())?;
+    }
+    // When the daemon is killed, nobody is left to do this.
+    set_pdeathsig(Signal::SIGHUP)?;
+    umask(Mode::from_bits_truncate(0o022));
+    default_signals();
+    // Should the daemon be the last that the kernel ends when memory is short, a program of a user's is not.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    // The daemon has none that could be inherited; a kernel before 5.11 can't make sure.
+    let _ = descriptors::keep_from_children();
+    Ok(())
+}
+
+/// A daemon that a shell script starts in the background inherits that SIGINT and SIGQUIT are ignored, and passes it on.
+fn default_signals() {
+    for signal in Signal::iterator() {
+        // SAFETY: with the default action no code of ours runs in a handler. SIGKILL and SIGSTOP are refused.
+        unsafe { libc::signal(signal as libc::c_int, libc::SIG_DFL) };
+    }
+}
