@@ -65,6 +65,10 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "config/role.rs",
             "control/message.rs",
             "daemon/console/terminal.rs",
+            "daemon/listener/crowd.rs",
+            "daemon/listener/penalty.rs",
+            "daemon/listener/quiet.rs",
+            "daemon/listener/source.rs",
             "daemon/net/advert.rs",
             "daemon/net/arp.rs",
             "daemon/net/conflict.rs",
@@ -96,7 +100,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
 
 /// The only places that may start programs; `daemon/console/capture.rs` starts our own relay.
 const MAY_RUN: &[&str] = &[
-    "daemon/listener.rs",
+    "daemon/listener/process.rs",
     "daemon/rescue/",
     "daemon/prompt/cryptsetup.rs",
     "daemon/prompt/systemctl.rs",

@@ -334,7 +334,8 @@ fn a_session_process_is_confined() {
     let machine = Machine::started("confined");
     machine.wait_for_ssh();
     let mut stream = TcpStream::connect(("127.0.0.1", machine.port)).unwrap();
-    stream.read_exact(&mut [0; 4]).unwrap(); // the banner: the session runs
+    stream.write_all(b"SSH-2.0-test\r\n").unwrap(); // who says nothing has no process
+    stream.read_exact(&mut [0; 100]).unwrap(); // more than the daemon's line: the session runs
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", machine.pid())).unwrap();
     let session = children.split_whitespace().next_back().unwrap(); // that of wait_for_ssh may still be there
     let status = std::fs::read_to_string(format!("/proc/{session}/status")).unwrap();

@@ -126,7 +126,8 @@ impl Grants {
             Request::Start(start) => return self.permit_start(&start.what),
             Request::Connect(to) => return self.open.check(to),
             Request::Listen(on) => return self.listen.check(on),
-            Request::Login(_) | Request::LoginFailed { .. } | Request::Stop | Request::Open(_) => false,
+            Request::Login(_) | Request::LoginFailed { .. } | Request::KeyKnown => false,
+            Request::Stop | Request::Open(_) => false,
         };
         if permitted { Ok(()) } else { Err("may not do that") }
     }

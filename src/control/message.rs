@@ -313,6 +313,8 @@ pub enum Request {
         seconds: u32,
     },
     Release,
+    /// A key that would get in was offered; its signature is still to come.
+    KeyKnown,
 }
 
 /// What the daemon answers.

@@ -85,13 +85,17 @@ pub enum Access {
 /// What the listener wants to hear from a session.
 pub struct SessionAccess {
     pub setup: Setup,
-    pub roles: Arc<Roles>,
     pub reports: mpsc::Sender<Report>,
 }
 
 pub enum Report {
     LoggedIn(Login),
-    LoginFailed { user: String, reason: String },
+    LoginFailed {
+        user: String,
+        reason: String,
+    },
+    /// A key that would get in was offered.
+    KeyKnown,
 }
 
 /// Serves one client until it closes the stream or breaks the protocol; the error says how.
@@ -109,7 +113,8 @@ pub async fn serve(stream: UnixStream, access: Access, house: Arc<dyn House>) ->
         }
     });
     let mut gate = Gate::Open;
-    if let Access::Session(SessionAccess { setup, roles, reports }) = access {
+    if let Access::Session(SessionAccess { setup, reports }) = access {
+        let roles = setup.roles.clone();
         let _ = events.send((0, Event::Setup(setup), vec![])).await; // a session that has died is noticed below
         gate = Gate::Session { reports, roles, bound: None };
     }
@@ -154,7 +159,7 @@ enum Gate {
     Open,
     Session {
         reports: mpsc::Sender<Report>,
-        roles: Arc<Roles>,
+        roles: Roles,
         /// The role's name, and what is left of it for the key that was used.
         bound: Option<(String, Arc<Grants>)>,
     },
@@ -172,6 +177,10 @@ impl Gate {
             (Request::LoginFailed { user, reason }, None) => {
                 // A flood of failures may overflow the queue: then some go unlogged, which is wanted.
                 let _ = reports.try_send(Report::LoginFailed { user: user.clone(), reason: reason.clone() });
+                Ok(())
+            }
+            (Request::KeyKnown, None) => {
+                let _ = reports.try_send(Report::KeyKnown); // as above; and it says nothing new the second time
                 Ok(())
             }
             (request, Some((role, grants))) => grants.permit(request).map_err(|why| format!("the role {role} {why}")),
@@ -239,7 +248,7 @@ impl Answer {
                 }
                 Err(reason) => return drop(self.send(Event::Refused(reason)).await),
             },
-            Request::Login(_) | Request::LoginFailed { .. } | Request::Cancel => Ok(()),
+            Request::Login(_) | Request::LoginFailed { .. } | Request::KeyKnown | Request::Cancel => Ok(()),
         };
         if last.is_ok() {
             drop(self.send(Event::Done).await);

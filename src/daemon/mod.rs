@@ -155,18 +155,18 @@ fn start_listener(
     if keys.is_empty() {
         return no_ssh(problems, format!("{} lists no usable key, so nobody could log in", config.authorized_keys.0));
     }
-    let roles = Arc::new(Roles::default());
-    let in_setup = roles.clone();
+    let roles = Roles::default();
     let (host, authorized_keys, login_seconds) = (config.host, config.authorized_keys, config.settings.login_seconds);
     let setup = Box::new(move |peer: &str| Setup {
         host: host.clone(),
         peer: peer.to_owned(),
         host_key: host_key.duplicate(),
         authorized_keys: authorized_keys.clone(),
-        roles: (*in_setup).clone(),
+        roles: roles.clone(),
         login_seconds,
     });
-    let listener = Listener { port: config.settings.port, setup, roles, house, stopping };
+    let login = Duration::from_secs(login_seconds);
+    let listener = Listener { port: config.settings.port, setup, login, house, stopping };
     Some(crate::task::spawn(listener.run()))
 }
 

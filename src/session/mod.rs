@@ -25,10 +25,11 @@ use crate::control::client::Client;
 use crate::control::frame;
 use crate::control::message::{Event, Phase, Request, Setup};
 use crate::hardening;
+use ssh::IDENTIFICATION;
 use ssh::algorithms::preferred;
 use ssh::authorized_keys;
 use ssh::handler::{Connection, Progress};
-use stream::Acknowledging;
+use stream::Greeted;
 
 /// The daemon sends the setup at once; without it there is nothing to do here.
 const SETUP_DEADLINE: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ pub fn main() -> anyhow::Result<()> {
         for reason in refused {
             eprintln!("vestibule session: ignoring: {reason}");
         }
-        serve(Acknowledging(TcpStream::from_std(stream)?), UnixStream::from_std(control)?).await
+        serve(Greeted::new(TcpStream::from_std(stream)?, IDENTIFICATION), UnixStream::from_std(control)?).await
     })
 }
 
@@ -96,8 +97,7 @@ async fn receive_setup(control: &mut UnixStream) -> anyhow::Result<Setup> {
 fn server_config(setup: &Setup) -> anyhow::Result<Config> {
     let key = russh::keys::PrivateKey::from_openssh(setup.host_key.expose()).context("reading the host key")?;
     Ok(Config {
-        // Scripts tell the initramfs from the real system by this name.
-        server_id: SshId::Standard(concat!("SSH-2.0-vestibule_", env!("CARGO_PKG_VERSION")).into()),
+        server_id: SshId::Standard(IDENTIFICATION.trim_end().into()),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         auth_rejection_time: REJECTION,
         auth_rejection_time_initial: Some(Duration::ZERO),

@@ -18,8 +18,8 @@ fn signals_and_lost_connections_end_programs() {
     program.signal("TERM");
     assert_eq!(program.exit(), Exit::Signal { name: "TERM".to_owned(), core_dumped: false });
     let left = lab.exec("trap '' HUP; sleep 4711.25; sleep 4711.25");
-    lab.machine.wait_for("it to run", || !processes("sleep\04711.25").is_empty());
+    lab.machine.wait_for("it to run", || !processes("sleep\x004711.25").is_empty());
     drop(left);
     lab.disconnect();
-    lab.machine.wait_for("it to end", || processes("sleep\04711.25").is_empty());
+    lab.machine.wait_for("it to end", || processes("sleep\x004711.25").is_empty());
 }

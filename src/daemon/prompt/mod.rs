@@ -17,7 +17,6 @@ pub mod nixos;
 mod observe;
 mod plymouth;
 mod poll;
-mod process;
 pub mod process;
 pub mod proof;
 pub mod recipe;

@@ -193,7 +193,11 @@ impl Handler for Connection {
             return Err(russh::Error::Disconnect);
         }
         Ok(match self.decide(user, offer.public_key, offer.algorithm).await {
-            Some(_) => Auth::Accept,
+            Some(_) => {
+                // So the daemon lets others go first if it has to. A daemon that is stopping refuses it: no matter.
+                let _ = self.client.granted(Request::KeyKnown).await;
+                Auth::Accept
+            }
             None => Auth::reject(),
         })
     }

@@ -1,0 +1,227 @@
+//! Who is connected, for the limits: the crowd, the penalties and the logins behind one lock, and each connection's place.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::capacity::Capacity;
+use super::crowd::{Crowd, Id, Rung};
+use super::penalty::{Offence, Penalties};
+use super::quiet::Quiet;
+use super::source::source;
+
+#[derive(Clone)]
+pub struct Census(Arc<Mutex<Counts>>);
+
+struct Counts {
+    capacity: Capacity,
+    crowd: Crowd,
+    /// How to tell those in the crowd to go.
+    told: HashMap<Id, Arc<Notify>>,
+    penalties: Penalties,
+    /// Connections that have logged in.
+    sessions: usize,
+    quiet: Quiet,
+}
+
+/// One connection's place in the census; given back on drop.
+pub struct Place {
+    census: Census,
+    id: Id,
+    source: IpAddr,
+    told: Arc<Notify>,
+    logged_in: bool,
+}
+
+/// So many have logged in that there is no room for another.
+#[derive(Debug)]
+pub struct Full(pub usize);
+
+impl Census {
+    pub fn new(capacity: Capacity) -> Self {
+        Self(Arc::new(Mutex::new(Counts {
+            capacity,
+            crowd: Crowd::new(capacity),
+            told: HashMap::new(),
+            penalties: Penalties::default(),
+            sessions: 0,
+            quiet: Quiet::default(),
+        })))
+    }
+
+    /// A newcomer always gets a place; somebody else may have to go for it.
+    pub fn enter(&self, peer: IpAddr) -> Place {
+        let (source, told) = (source(peer), Arc::new(Notify::new()));
+        let mut counts = self.lock();
+        let (id, leaves) = counts.crowd.enter(source, chance());
+        counts.told.insert(id, told.clone());
+        counts.send_away(leaves);
+        Place { census: self.clone(), id, source, told, logged_in: false }
+    }
+
+    /// A warning that strangers can cause as often as they like.
+    pub fn warn(&self, text: impl FnOnce() -> String) {
+        let line = self.lock().quiet.line(text(), Instant::now());
+        if let Some(line) = line {
+            log::warn!("{line}");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().expect("no panic while held")
+    }
+}
+
+impl Counts {
+    fn send_away(&mut self, ids: impl IntoIterator<Item = Id>) {
+        for id in ids {
+            if let Some(told) = self.told.remove(&id) {
+                told.notify_one();
+            }
+        }
+    }
+}
+
+impl Place {
+    /// How long this connection is to be held back before it gets a process, for what others from its source did. It
+    /// counts as held from now on.
+    pub fn hold(&mut self) -> Duration {
+        let mut counts = self.census.lock();
+        let hold = counts.penalties.hold(self.source, Instant::now(), chance());
+        if !hold.is_zero() {
+            let leaves = counts.crowd.climb(self.id, Rung::Held, chance());
+            counts.send_away(leaves);
+        }
+        hold
+    }
+
+    /// Room for a process.
+    pub fn start(&mut self) -> Result<(), Full> {
+        let mut counts = self.census.lock();
+        if counts.sessions >= counts.capacity.sessions {
+            return Err(Full(counts.sessions));
+        }
+        let leaves = counts.crowd.climb(self.id, Rung::Started, chance());
+        counts.send_away(leaves);
+        Ok(())
+    }
+
+    /// It has offered a key that would get in.
+    pub fn known(&mut self) {
+        self.census.lock().crowd.climb(self.id, Rung::Known, chance());
+    }
+
+    pub fn log_in(&mut self) {
+        self.logged_in = true;
+        let mut counts = self.census.lock();
+        counts.sessions += 1;
+        counts.penalties.forgive(self.source);
+        counts.leave(self.id);
+    }
+
+    /// It came to nothing.
+    pub fn penalize(&mut self, offence: Offence) {
+        self.census.lock().penalties.add(self.source, offence, Instant::now());
+    }
+
+    pub fn logged_in(&self) -> bool {
+        self.logged_in
+    }
+
+    /// Until it has to make room for somebody else.
+    pub fn sent_away(&self) -> impl Future<Output = ()> + Send + use<> {
+        let told = self.told.clone();
+        async move { told.notified().await }
+    }
+
+    pub fn warn(&self, text: impl FnOnce() -> String) {
+        self.census.warn(text);
+    }
+}
+
+impl Counts {
+    fn leave(&mut self, id: Id) {
+        self.crowd.leave(id);
+        self.told.remove(&id);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.census.lock();
+        if self.logged_in {
+            counts.sessions -= 1;
+        } else {
+            counts.leave(self.id);
+        }
+    }
+}
+
+/// Who has to go is a matter of chance that others can't foresee: a hash with a key that the standard library takes from
+/// getrandom(2).
+fn chance() -> u32 {
+    RandomState::new().hash_one(0_u32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    const CAPACITY: Capacity = Capacity { greeted: 40, processes: 8, early: 8, per_source: 4, sessions: 3 };
+
+    fn from(n: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, n])
+    }
+
+    fn gone(place: &Place) -> bool {
+        place.sent_away().now_or_never().is_some()
+    }
+
+    fn started(census: &Census, n: u8) -> Place {
+        let mut place = census.enter(from(n));
+        place.start().unwrap();
+        place
+    }
+
+    #[test]
+    fn a_flood_makes_room_at_its_own_cost() {
+        let census = Census::new(CAPACITY);
+        let owner = started(&census, 1);
+        let flood: Vec<_> = (0..50).map(|_| started(&census, 9)).collect();
+        assert!(!gone(&owner), "the owner is of another source");
+        assert_eq!(flood.iter().filter(|place| !gone(place)).count(), CAPACITY.per_source);
+        assert!(!gone(flood.last().unwrap()), "newcomers come in");
+    }
+
+    #[test]
+    fn logins_count_by_themselves_and_all_places_come_back() {
+        let census = Census::new(CAPACITY);
+        let mut places: Vec<_> = (1..=3).map(|n| started(&census, n)).collect();
+        places.iter_mut().for_each(Place::log_in);
+        let mut fourth = census.enter(from(4));
+        assert_eq!(fourth.start().unwrap_err().0, 3, "no room for another login");
+        places.pop();
+        let fifth = started(&census, 5);
+        drop((places, fourth, fifth));
+        let counts = census.lock();
+        assert_eq!((counts.sessions, counts.told.len(), counts.crowd.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn who_offends_is_held_and_who_logs_in_is_not() {
+        let census = Census::new(CAPACITY);
+        let mut place = started(&census, 1);
+        assert!(place.hold().is_zero());
+        (0..20).for_each(|_| place.penalize(Offence::Crash));
+        let held: Vec<_> = (0..20).map(|_| census.enter(from(1)).hold()).collect();
+        assert!(held.iter().any(|hold| !hold.is_zero()) && held.iter().any(|hold| *hold != held[0]), "{held:?}");
+        assert!(census.enter(from(2)).hold().is_zero());
+        place.log_in();
+        assert!(census.enter(from(1)).hold().is_zero());
+    }
+}

@@ -1,0 +1,153 @@
+//! Accepts SSH connections, greets them, and gives each one that answers a session process of its own.
+//!
+//! A flood costs little and keeps nobody out: who says nothing has no process; who has one and does not log in makes room
+//! for newcomers (`crowd`); who comes again and again in vain is held back for some seconds (`penalty`). Nobody is refused
+//! for what others do.
+
+mod capacity;
+mod census;
+mod crowd;
+mod greeting;
+mod penalty;
+mod process;
+mod quiet;
+mod socket;
+mod source;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::control::message::Setup;
+use crate::control::server::House;
+use capacity::Capacity;
+use census::{Census, Full, Place};
+use process::{Session, Surroundings};
+
+/// Data that is not acknowledged for this long means that the peer is gone (tcp(7), TCP_USER_TIMEOUT), in milliseconds.
+/// With the first question of the keep-alive after `session::KEEPALIVE`, that is within a minute.
+const USER_TIMEOUT_MS: u32 = 45_000;
+/// Sessions say goodbye within this time at hand-over; then they are killed. Longer than their own deadlines.
+const GOODBYE: Duration = Duration::from_secs(4);
+/// A port that is taken may become free; a full descriptor table too.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What a listener needs to know. The setup is the same for every session but for the peer.
+pub struct Listener {
+    pub port: u16,
+    pub setup: Box<dyn Fn(&str) -> Setup + Send + Sync>,
+    /// Time that a client has to log in.
+    pub login: Duration,
+    pub house: Arc<dyn House>,
+    /// True from the moment of hand-over.
+    pub stopping: watch::Receiver<bool>,
+}
+
+impl Listener {
+    /// Listens until hand-over, then sees the sessions off. Never fails: trouble is logged and tried again.
+    pub async fn run(self) {
+        let (capacity, raised) = Capacity::here();
+        if let Err(reason) = raised {
+            log::warn!("ignoring: {reason}");
+        }
+        let mut stopping = self.stopping.clone();
+        let door = Arc::new(Door {
+            census: Census::new(capacity),
+            setup: self.setup,
+            login: self.login,
+            house: self.house,
+            stopping: self.stopping,
+        });
+        let mut sessions = JoinSet::new();
+        tokio::select! {
+            () = accept(self.port, &door, &mut sessions) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        if timeout(GOODBYE, all_left(&mut sessions)).await.is_err() {
+            log::warn!("{} SSH sessions did not end in time and are killed", sessions.len());
+        }
+        sessions.shutdown().await;
+    }
+}
+
+async fn all_left(sessions: &mut JoinSet<()>) {
+    while sessions.join_next().await.is_some() {}
+}
+
+/// Only returns by being dropped.
+async fn accept(port: u16, door: &Arc<Door>, sessions: &mut JoinSet<()>) {
+    let listener = socket::bind(port).await;
+    loop {
+        while sessions.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let place = door.census.enter(peer.ip());
+                drop(sessions.spawn(door.clone().admit(stream, peer, place)));
+            }
+            // The peer has gone already; nothing is wrong here, and others wait.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                log::warn!("accepting an SSH connection failed: {error}; trying again");
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// What each connection comes through.
+struct Door {
+    census: Census,
+    setup: Box<dyn Fn(&str) -> Setup + Send + Sync>,
+    login: Duration,
+    house: Arc<dyn House>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Door {
+    /// The whole life of a connection, in order.
+    async fn admit(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, mut place: Place) {
+        let address = source::canonical(peer.ip());
+        let deadline = Instant::now() + self.login;
+        let (sent_away, mut stopping) = (place.sent_away(), self.stopping.clone());
+        let speaks = tokio::select! {
+            speaks = self.prepare(&mut stream, &mut place, deadline) => speaks,
+            () = sent_away => return,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        match speaks {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return place.warn(|| format!("closed the connection of {address}: {error}"));
+            }
+            Err(_) => return, // it left, or said nothing: nothing has happened
+        }
+        if let Err(Full(sessions)) = place.start() {
+            return place.warn(|| format!("{sessions} SSH sessions are open, turned away {address}"));
+        }
+        let session = match Session::start(stream) {
+            Ok(session) => session,
+            Err(error) => return place.warn(|| format!("an SSH session for {address} could not be started: {error}")),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let setup = Setup { login_seconds: left.as_secs().max(1), ..(self.setup)(&address.to_string()) };
+        let around = Surroundings { house: self.house.clone(), stopping: self.stopping.clone() };
+        // On the heap: most connections of a flood never come so far.
+        Box::pin(session.run(setup, place, address, around)).await;
+    }
+
+    /// Until the peer may have a process.
+    async fn prepare(&self, stream: &mut TcpStream, place: &mut Place, deadline: Instant) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        setsockopt(&stream, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS)?;
+        timeout_at(deadline.min(Instant::now() + greeting::DEADLINE), greeting::exchange(stream)).await??;
+        sleep(place.hold()).await;
+        if greeting::has_left(stream).await { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+}
