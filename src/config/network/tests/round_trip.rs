@@ -200,17 +200,19 @@ prop_compose! {
     }
 }
 
-/// Two wishes about one interface would be merged, or refused.
+/// Two wishes about one interface would be merged, or refused; and so is one about a part of a bond or bridge.
 fn is_clear(config: &NetworkConfig) -> bool {
     let mut names: Vec<_> = config.interfaces.iter().map(|it| it.which.to_string()).collect();
     let mut called: Vec<_> = config.names.iter().flat_map(|(name, mac)| [name.clone(), show::show_mac(mac)]).collect();
+    let is_part = |it: &Interface| matches!(&it.which, Which::Named(name) if master(&config.made, name).is_some());
+    let parts = config.interfaces.iter().any(|it| is_part(it) && !it.is_left_alone());
     let kernels = called.iter().any(|name| super::names::is_kernels(name));
     let count = names.len() + called.len();
     [&mut names, &mut called].into_iter().for_each(|list| {
         list.sort();
         list.dedup();
     });
-    !kernels && names.len() + called.len() == count
+    !kernels && !parts && names.len() + called.len() == count
 }
 
 proptest! {
