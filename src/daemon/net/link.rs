@@ -261,7 +261,7 @@ impl Link {
         };
         let asks = self.dhcp.as_ref().is_some_and(|client| client.lease().is_none());
         let note = match &self.phase {
-            Phase::Idle => "not configured: no ip= argument is about it",
+            Phase::Idle => "not configured: neither ip= nor config.toml is about it",
             Phase::Undecided { waiting, .. } => waiting,
             Phase::System(whose) => whose,
             Phase::Part(of) => return Some(format!("part of {of}")),

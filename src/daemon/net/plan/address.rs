@@ -91,7 +91,7 @@ impl Plan {
         let default = gateway.map(|gateway| (all, 0, Some(gateway)));
         self.configure(by, address, default.as_slice(), Names::default());
         let gateway = gateway.map(|gateway| format!(", gateway {gateway}")).unwrap_or_default();
-        self.say(index, format!("{own}/{prefix} by ip={gateway}"));
+        self.say(index, format!("{own}/{prefix}, static{gateway}"));
     }
 
     /// Adds an address with its routes, or changes what is there to it.

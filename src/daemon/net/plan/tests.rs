@@ -219,7 +219,7 @@ fn which_interfaces() {
 fn a_named_interface_has_its_own_argument() {
     let mut story = Story::new("ip=dhcp ip=192.0.2.7:::24::eth0:none");
     assert_eq!(story.link(link(3, "eth1", true, true)), ["listen 3", "broadcast 3 1"]);
-    assert_eq!(story.link(eth0(true, true)), ["+192.0.2.7/24", "“eth0: 192.0.2.7/24 by ip=”"]);
+    assert_eq!(story.link(eth0(true, true)), ["+192.0.2.7/24", "“eth0: 192.0.2.7/24, static”"]);
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn the_first_with_carrier() {
     let mut story = Story::new("ip=192.0.2.7:::24:::none");
     assert_eq!(story.link(eth0(false, false)), ["up 2"]);
     assert_eq!(story.link(link(3, "eth1", false, false)), ["up 3"]);
-    assert_eq!(story.link(link(3, "eth1", true, true)), ["+192.0.2.7/24", "“eth1: 192.0.2.7/24 by ip=”"]);
+    assert_eq!(story.link(link(3, "eth1", true, true)), ["+192.0.2.7/24", "“eth1: 192.0.2.7/24, static”"]);
     assert_eq!(story.link(eth0(true, true)), [""; 0]);
     assert_eq!(story.plan.links()[0].note.as_deref(), Some("not used: another interface was first"));
 }

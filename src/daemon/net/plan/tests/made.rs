@@ -22,7 +22,7 @@ fn a_vlan_comes_after_what_it_is_on_is_up() {
     assert_eq!(story.link(eth0(true, false)), ["make eth0.5 Vlan { parent: 2, id: 5 }"]);
     assert_eq!(story.link(eth0(true, true)), [""; 0], "once");
     let did = story.link(made(3, "eth0.5", false));
-    assert_eq!(did, ["up 3", "+192.0.2.7/24", "“eth0.5: 192.0.2.7/24 by ip=”", "“eth0.5: made”"]);
+    assert_eq!(did, ["up 3", "+192.0.2.7/24", "“eth0.5: 192.0.2.7/24, static”", "“eth0.5: made”"]);
     // The kernel takes it away with the card, and it comes back with it.
     story.event(Event::LinkGone(3));
     story.event(Event::LinkGone(2));
