@@ -45,6 +45,11 @@ impl CommandLine {
         self.0.extend(value.map(|value| (key.to_owned(), Some(value))));
     }
 
+    /// Adds a word at the end.
+    pub fn add(&mut self, key: &str, value: String) {
+        self.0.push((key.to_owned(), Some(value)));
+    }
+
     /// dracut's `getargbool DEFAULT KEY` (dracut-lib.sh): `0`, `no` and `off` are false; anything else that is
     /// there is true.
     pub fn flag(&self, key: &str, default: bool) -> bool {

@@ -6,6 +6,7 @@ pub mod cryptdevice;
 pub mod family;
 pub mod file;
 pub mod grants;
+mod firmware;
 pub mod initramfs_tools;
 pub mod key;
 pub mod network;
@@ -54,6 +55,7 @@ impl Config {
             command_line = translated;
             problems.extend(not_said);
         }
+        problems.extend(firmware::add(root, &mut command_line));
         let from_file = match read(root, CONFIG_FILE).map(|text| text.map(|text| file::parse(&text))) {
             Ok(None) => Settings::default(),
             Ok(Some(Ok((settings, wrong)))) => {

@@ -1,5 +1,10 @@
 //! Static addresses and routes.
 
+use vestibule::{
+    config::{Config, network::NetworkConfig},
+    root::Root,
+};
+
 use crate::{
     OPTIONS,
     lab::{in_namespace, reaches, sh, snapshot, until},
@@ -58,6 +63,29 @@ fn two_interfaces_have_a_default_route_each() {
         it.until_address("eth0", "192.0.2.10").await;
         it.until_address("eth1", "198.51.100.7").await;
         until(async || sh("ip route show default").lines().count() == 2).await;
+        it.net.undo().await;
+        assert_eq!(snapshot(), before);
+    });
+}
+
+#[test]
+fn what_the_firmware_says() {
+    in_namespace("fixed::what_the_firmware_says", async |lab| {
+        lab.cable("eth0");
+        let before = snapshot();
+        let mac = sh("cat /sys/class/net/eth0/address");
+        // The kernel's own files are not to be had for a namespace.
+        let table = [("mac", &*mac), ("flags", "3\n"), ("origin", "1\n"), ("ip-addr", "192.0.2.7\n"), ("vlan", "0\n")];
+        for (key, value) in table.into_iter().chain([("subnet-mask", "255.255.255.0"), ("gateway", "192.0.2.1\n")]) {
+            lab.file(&format!("firmware/sys/firmware/ibft/ethernet0/{key}"), value);
+        }
+        lab.file("firmware/proc/cmdline", "quiet ip=ibft\n");
+        let read = Config::load(&Root::new(lab.root().join("firmware")));
+        assert_eq!(read.problems, [""; 0]);
+        let mut it = lab.start_with("", |config| *config = NetworkConfig::parse(&read.command_line).0);
+        let link = it.until_address("eth0", "192.0.2.7/24").await;
+        assert_eq!(link.gateway.as_deref(), Some("192.0.2.1"));
+        until(async || reaches("192.0.2.1")).await;
         it.net.undo().await;
         assert_eq!(snapshot(), before);
     });

@@ -93,15 +93,15 @@ fn addresses(line: &CommandLine, draft: &mut Draft) -> bool {
         }
         match draft.note(&place, argument) {
             Some(Argument::Off) => off = true,
-            Some(Argument::Ibft) => ibft.push(place),
+            Some(Argument::Ibft(_)) => ibft.push(place),
             Some(Argument::Interface(interface)) => draft.interface(place, interface),
             None => {}
         }
     }
-    // dracut writes what the firmware says to /etc/cmdline.d (parse-ibft.sh), which is read as well.
+    // What the table says are arguments by now: dracut's, in /etc/cmdline.d (parse-ibft.sh), or ours.
     if draft.interfaces.is_empty() {
         for place in ibft {
-            draft.problem(&place, "the firmware's iBFT is not read; write the addresses, or ip=dhcp");
+            draft.problem(&place, "the firmware has no usable iBFT for it, or the kernel's module iscsi_ibft is not in the image; write the addresses, or ip=dhcp");
         }
     }
     off

@@ -18,8 +18,8 @@ use crate::config::cmdline::CommandLine;
 pub enum Argument {
     /// No network, unless another argument wants it.
     Off,
-    /// Tables of the firmware.
-    Ibft,
+    /// What a table of the firmware says about this interface, or about all that are in it.
+    Ibft(Which),
     Interface(Interface),
 }
 
@@ -31,7 +31,11 @@ pub fn parse(value: &str, line: &CommandLine, notes: &mut Vec<String>) -> Result
     let fields = field::split(value)?;
     match fields.as_slice() {
         ["off" | "none"] => Ok(Argument::Off),
-        ["ibft"] => Ok(Argument::Ibft),
+        ["ibft"] => Ok(Argument::Ibft(Which::Every)),
+        // NetworkManager's (nmi-cmdline-reader.c).
+        [interface, "ibft"] => which(interface, Which::Every)
+            .map(Argument::Ibft)
+            .map_err(|reason| format!("field 1 (INTERFACE): {reason}")),
         [address] if address.parse::<Ipv4Addr>().is_ok() => anaconda(address, line, notes).map(Argument::Interface),
         [methods] => {
             let mut interface = by_method(methods, Which::Every, "field 1")?;
@@ -104,7 +108,7 @@ fn explicit(fields: &[&str], notes: &mut Vec<String>) -> Result<Argument, String
     let field = |number: usize| fields.get(number - 1).copied().unwrap_or("");
     let which = |otherwise| which(field(6), otherwise).map_err(|reason| format!("field 6 (INTERFACE): {reason}"));
     let mut interface = match (field(7), field(1)) {
-        ("ibft", _) => return Ok(Argument::Ibft),
+        ("ibft", _) => return which(Which::Every).map(Argument::Ibft),
         ("none" | "off" | "static", _) => fixed(&field, which(Which::First)?, notes)?,
         ("", client) if !client.is_empty() => fixed(&field, which(Which::First)?, notes)?,
         // dracut takes an address beside the automatic methods of IPv6, for nothing.
@@ -227,7 +231,7 @@ fn optional<'a, T>(
 
 fn unknown(method: &str, place: &str) -> String {
     match method {
-        "bootp" | "rarp" | "both" | "link-local" | "ibft" => {
+        "bootp" | "rarp" | "both" | "link-local" => {
             format!("{place}: {method} is not supported; write dhcp or ip={STATIC_FORM}")
         }
         other => format!("{place}: “{other}” is not known; write dhcp, auto6, off or ip={STATIC_FORM}"),

@@ -9,6 +9,7 @@ mod bond;
 mod draft;
 mod entry;
 mod field;
+pub mod ibft;
 mod ip;
 mod made;
 mod names;

@@ -12,7 +12,7 @@ fn without_what_an_interface_needs_the_argument_is_not_used() {
         ("192.0.2.7", "an address alone"),
         ("2001:db8::7", "field"),
         ("eth1:dhpc", "field 2"),
-        ("eth1:ibft", "field 2"),
+        ("et/h1:ibft", "field 1"),
         (":off", "ip=off"),
         ("a-name-that-is-too-long:dhcp", "field 1"),
         ("[2001:db8::7:::64::eth1:none", "bracket"),
