@@ -73,7 +73,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "daemon/net/arp.rs",
             "daemon/net/conflict.rs",
             "daemon/net/dhcp/",
-            "daemon/net/keep.rs",
+            "daemon/net/keep/",
             "daemon/net/dhcp6/",
             "daemon/net/domain.rs",
             "daemon/net/ledger.rs",

@@ -7,6 +7,7 @@ use std::{
     env, fs,
     io::{ErrorKind, Write},
     net::{IpAddr, TcpStream},
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -93,6 +94,8 @@ pub struct Lab {
     server: String,
     root: PathBuf,
     processes: Vec<Child>,
+    /// Leaders of their process groups, in the client's namespace.
+    beside: Vec<Child>,
     /// How the last server was started.
     serving: (u8, Vec<String>),
 }
@@ -105,7 +108,13 @@ impl Lab {
         for real in ["sys", "proc"] {
             std::os::unix::fs::symlink(format!("/{real}"), root.join(real)).unwrap();
         }
-        Self { server: format!("{name}-server"), root, processes: Vec::new(), serving: (100, Vec::new()) }
+        Self {
+            server: format!("{name}-server"),
+            root,
+            processes: Vec::new(),
+            beside: Vec::new(),
+            serving: (100, Vec::new()),
+        }
     }
 
     /// Connects a new interface `name` in the client's namespace with `srv0`, which is up and has 192.0.2.1/24. The
@@ -185,6 +194,15 @@ impl Lab {
         process
     }
 
+    /// Starts a program in the client's namespace.
+    pub fn start_beside(&mut self, program: &mut Command) {
+        let log = fs::File::create(self.root.join("beside")).unwrap();
+        let started = program.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        // Whatever it starts itself ends with it.
+        let started = started.process_group(0).spawn().expect("a program that was looked for");
+        self.beside.push(started);
+    }
+
     /// How many messages of this kind the server has logged.
     pub fn count_served(&self, kind: &str) -> usize {
         self.read("served").unwrap_or_default().matches(kind).count()
@@ -258,8 +276,15 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         self.stop_serving();
+        for mut process in self.beside.drain(..) {
+            let group = nix::unistd::Pid::from_raw(process.id() as i32);
+            nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
+            process.wait().unwrap();
+        }
         if std::thread::panicking() {
-            eprintln!("{}", self.read("served").unwrap_or_default());
+            for log in ["served", "beside", "nm/log"] {
+                eprintln!("{}", self.read(log).unwrap_or_default());
+            }
         }
         fs::remove_dir_all(&self.root).unwrap();
     }

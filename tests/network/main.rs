@@ -7,6 +7,7 @@ mod dhcpv6;
 mod faults;
 mod fixed;
 mod ipv6;
+mod keep;
 mod lab;
 mod links;
 mod made;

@@ -11,9 +11,9 @@ use super::lab::{Lab, until};
 /// A program of target/servers, or else of the system.
 pub fn program(name: &str) -> Command {
     let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers");
-    let places = ["usr/sbin", "sbin"].map(|place| unpacked.join(place)).into_iter();
-    let places: Vec<PathBuf> = places.chain(["/usr/sbin".into(), "/sbin".into()]).collect();
-    let found = places.iter().map(|place| place.join(name)).find(|path| path.exists());
+    let system = ["/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from);
+    let places = ["usr/sbin", "sbin", "usr/bin"].map(|place| unpacked.join(place)).into_iter().chain(system);
+    let found = places.map(|place| place.join(name)).find(|path| path.exists());
     let mut command = Command::new(found.unwrap_or_else(|| panic!("{name} is missing. Type: make deps")));
     let architecture = format!("{}-linux-gnu", std::env::consts::ARCH);
     command.env("LD_LIBRARY_PATH", unpacked.join("usr/lib").join(architecture));

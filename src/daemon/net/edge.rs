@@ -5,8 +5,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -17,7 +19,7 @@ use tokio::sync::mpsc;
 use super::{
     changes::code,
     journal::Journal,
-    keep::Kept,
+    keep::{self, Kept},
     ledger::{Entry, Ledger, Undo},
     netlink::Netlink,
     port::{Port, Received},
@@ -199,10 +201,11 @@ impl Edge {
 
     /// Leaves everything, and tells the real system about it. The failures are returned, not logged.
     pub fn keep<'a>(&self, kept: impl Iterator<Item = Kept<'a>>) -> Vec<anyhow::Error> {
-        let write = |(path, contents): (String, String)| {
+        let write = |keep::File { path, contents, mode }| {
             let path = self.root.join(path);
             fs::create_dir_all(path.parent().expect("it is below /run"))
-                .and_then(|()| fs::write(&path, contents))
+                .and_then(|()| fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&path))
+                .and_then(|mut file| file.write_all(contents.as_bytes()))
                 .with_context(|| format!("writing {}", path.display()))
         };
         kept.flat_map(|it| it.files()).filter_map(|file| write(file).err()).collect()

@@ -76,7 +76,17 @@ impl Plan {
     /// What stays, if all does.
     pub fn kept(&self) -> impl Iterator<Item = Kept<'_>> {
         let ours = self.links.values().filter(|link| !link.ours.is_empty() && !link.theirs);
-        ours.map(|link| Kept { name: &link.seen.name, ours: &link.ours, routes: &link.routes })
+        ours.map(|link| Kept {
+            index: link.seen.index,
+            name: &link.seen.name,
+            mac: link.seen.mac,
+            ordinary: link.seen.sort != Sort::Made,
+            ours: &link.ours,
+            routes: &link.routes,
+            nameservers: self.configured_nameservers(link),
+            search: &self.config.search,
+            peer_dns: self.config.peer_dns,
+        })
     }
 
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Step> {

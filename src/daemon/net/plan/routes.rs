@@ -66,6 +66,12 @@ impl Plan {
         self.steps.extend(wanted.into_iter().filter(|new| !before.contains(new)).map(Step::AddRoute));
     }
 
+    /// Those that neither a lease nor a router has named.
+    pub(super) fn configured_nameservers(&self, link: &super::Link) -> Vec<IpAddr> {
+        let own = link.interface.iter().flat_map(|it| &it.nameservers);
+        once(self.config.nameservers.iter().chain(own).copied().collect())
+    }
+
     /// Tells the resolver's name servers and domains when they have changed: those of `nameserver=`, of `ip=`, of
     /// DHCP, each once, and those of the boot interface first.
     pub(super) fn resolver(&mut self) {
