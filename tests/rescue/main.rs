@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 #[allow(dead_code)]
 mod common;
+mod forwards;
 mod lab;
 mod programs;
 mod terminals;

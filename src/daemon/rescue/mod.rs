@@ -2,7 +2,9 @@
 //! session, which relays.
 
 mod environment;
+mod forward;
 pub mod launch;
+mod listen;
 mod modes;
 mod program;
 mod pty;
@@ -70,12 +72,14 @@ impl Rescue {
         }
     }
 
+    /// The stream. The error is for a person.
     pub async fn connect(&self, to: Destination) -> Result<OwnedFd, String> {
-        Err(format!("there are no connections here yet: {to:?}"))
+        forward::connect(&self.root, &to).await
     }
 
-    pub async fn listen(&self, on: Destination, _gateway_ports: bool) -> Result<Listening, String> {
-        Err(format!("there are no listeners here yet: {on:?}"))
+    /// `gateway_ports`: whether a listener may be reached from other machines. The error is for a person.
+    pub async fn listen(&self, on: Destination, gateway_ports: bool) -> Result<Listening, String> {
+        listen::listen(&self.root, &on, gateway_ports).await
     }
 }
 
