@@ -16,6 +16,11 @@ impl Root {
         let path = path.as_ref();
         self.0.join(path.strip_prefix("/").unwrap_or(path))
     }
+
+    /// Whether it is the machine's own, and no fixture.
+    pub fn is_systems(&self) -> bool {
+        self.0 == Path::new("/")
+    }
 }
 
 impl Default for Root {
@@ -73,5 +78,6 @@ pub mod tests {
         assert_eq!(root.join("/etc/x"), Path::new("/fixture/etc/x"));
         assert_eq!(root.join("etc/x"), Path::new("/fixture/etc/x"));
         assert_eq!(Root::default().join("/etc/x"), Path::new("/etc/x"));
+        assert!(Root::default().is_systems() && !root.is_systems());
     }
 }

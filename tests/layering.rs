@@ -57,6 +57,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         &[
             "config/cmdline.rs",
             "config/cryptdevice.rs",
+            "config/destination.rs",
             "config/file.rs",
             "config/grants.rs",
             "config/initramfs_tools.rs",
@@ -90,7 +91,8 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "daemon/rescue/signals.rs",
             "image/import/dropbear.rs",
             "session/ssh/auth.rs",
-            "session/ssh/authorized_keys.rs",
+            "session/ssh/authorized_keys/",
+            "session/ssh/certificate.rs",
             "session/ssh/algorithms.rs",
         ],
         &["tokio", "std::fs", "std::env", "std::process", "Instant::now", "SystemTime"],

@@ -3,6 +3,7 @@
 
 pub mod cmdline;
 pub mod cryptdevice;
+pub mod destination;
 pub mod family;
 pub mod file;
 pub mod grants;

@@ -366,8 +366,10 @@ impl Event {
 #[derive(Serialize, Deserialize)]
 pub struct Setup {
     pub host: String,
-    /// Address of the peer, for messages.
+    /// Address of the peer.
     pub peer: String,
+    /// When the image was made, in seconds since 1970; it can't be earlier than that.
+    pub built: u64,
     /// The host key, in OpenSSH's format.
     pub host_key: Secret,
     /// Path and content of the authorized_keys file that counts.

@@ -1,5 +1,6 @@
 //! The long-lived process: builds the parts, starts them, orders the stop.
 
+mod clock;
 pub mod console;
 pub mod descriptors;
 mod house;
@@ -102,7 +103,7 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
         stopper,
     });
     let port = config.settings.port;
-    let listener = start_listener(config, house.clone(), stopped.clone(), &mut problems);
+    let listener = start_listener(config, &root, house.clone(), stopped.clone(), &mut problems);
     let seen = (broker.view(), hold, net.as_ref().map(Net::links));
     let observer = crate::task::spawn(observe(seen, problems, (status, stopped.clone())));
     let message = listener.is_some().then(|| plymouth::start(root.clone(), statuses, stopped.clone(), port));
@@ -139,6 +140,7 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
 /// Starts the SSH server, if there is a host key and a user; else says why there is none. The console is unaffected.
 fn start_listener(
     config: Config,
+    root: &Root,
     house: Arc<dyn House>,
     stopping: watch::Receiver<bool>,
     problems: &mut Vec<String>,
@@ -155,11 +157,16 @@ fn start_listener(
     if keys.is_empty() {
         return no_ssh(problems, format!("{} lists no usable key, so nobody could log in", config.authorized_keys.0));
     }
+    let built = clock::built(root);
+    if keys.iter().any(|key| key.authority.is_some()) {
+        clock::not_before(built, root);
+    }
     let roles = Roles::default();
     let (host, authorized_keys, login_seconds) = (config.host, config.authorized_keys, config.settings.login_seconds);
     let setup = Box::new(move |peer: &str| Setup {
         host: host.clone(),
         peer: peer.to_owned(),
+        built,
         host_key: host_key.duplicate(),
         authorized_keys: authorized_keys.clone(),
         roles: roles.clone(),

@@ -1,6 +1,8 @@
 //! `vestibule check`: would somebody get in with what stands on this host? Run at every image build, so that nobody
 //! builds an image that locks them out.
 
+use std::time::SystemTime;
+
 use anyhow::bail;
 
 use super::keys;
@@ -29,7 +31,13 @@ pub fn check(root: &Root) -> Findings {
     let mut found = Findings { errors: config.problems, ..Findings::default() };
     let (path, text) = &config.authorized_keys;
     let (authorized, problems) = authorized_keys::parse(path, text);
-    found.errors.extend(problems.iter().map(ToString::to_string));
+    let (unusable, partly): (Vec<_>, Vec<_>) = problems.iter().partition(|problem| problem.admits_nobody);
+    found.errors.extend(unusable.iter().map(ToString::to_string));
+    found.warnings.extend(partly.iter().map(ToString::to_string));
+    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs());
+    for key in authorized.iter().filter(|key| key.expires.is_some_and(|expires| expires < now)) {
+        found.warnings.push(format!("{path}:{}: its expiry-time has passed", key.line));
+    }
     found.keys = authorized.len();
     if authorized.is_empty() {
         let message = format!("no key may log in: put one into {} or {}", AUTHORIZED_KEYS[0], AUTHORIZED_KEYS[1]);
@@ -141,7 +149,7 @@ mod tests {
     fn what_would_lock_people_out_is_an_error() {
         for (name, authorized, config, expected) in [
             ("nokeys", "# none\n", "", "no key may log in"),
-            ("badline", &format!("{KEY}from=\"x\" {KEY}"), "", "authorized_keys:2: the option \"from\""),
+            ("badline", &format!("{KEY}from=\"x\" {KEY}"), "", "authorized_keys:2: from= has only host names"),
             ("badconfig", KEY, "prot = 1\n", "config.toml: "),
         ] {
             let found = check(&host(authorized, config));
@@ -150,6 +158,15 @@ mod tests {
         let root = host(KEY, "");
         std::fs::write(root.join(HOST_KEY), "garbage").unwrap();
         assert!(check(&root).errors[0].contains("OpenSSH's format"));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_a_warning() {
+        let found = check(&host(&format!("expiry-time=\"20200101\" {KEY}from=\"home.example.com,10.*\" {KEY}"), ""));
+        assert_eq!((found.keys, found.errors.len(), found.warnings.len()), (2, 0, 2), "{found:?}");
+        assert!(
+            found.warnings.iter().any(|warning| warning.ends_with("authorized_keys:1: its expiry-time has passed"))
+        );
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Import<'_> {
             let text = self.read(&path)?.unwrap_or_default();
             let (_, unusable) = authorized_keys::parse(&path, &text);
             for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                let said = match unusable.iter().find(|problem| problem.line == index + 1) {
+                let said = match unusable.iter().find(|problem| problem.admits_nobody && problem.line == index + 1) {
                     _ if line.trim_start().starts_with('#') => continue,
                     Some(problem) => format!("not taken: {}", problem.reason),
                     None if dropbear::has_key(line, &after) => "there already".to_owned(),
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn everything_is_taken_once() {
-        let theirs = format!("# comment\n{ONE}from=\"10.0.0.1\" {TWO}");
+        let theirs = format!("# comment\n{ONE}tunnel=\"0\" {TWO}");
         let root = Fixture::new(&[CONF, ("etc/dropbear/initramfs/authorized_keys", theirs.as_bytes())]);
         let host_key = dropbear::tests::host_key();
         root.put("etc/dropbear/initramfs/dropbear_ed25519_host_key", &host_key);

@@ -27,6 +27,7 @@ use crate::control::message::{Event, Phase, Request, Setup};
 use crate::hardening;
 use ssh::IDENTIFICATION;
 use ssh::algorithms::preferred;
+use ssh::auth::Policy;
 use ssh::authorized_keys;
 use ssh::handler::{Connection, Progress};
 use stream::Greeted;
@@ -69,7 +70,8 @@ where
     let config = Arc::new(server_config(&setup)?);
     let client = Client::start(control);
     let (progress, mut watched) = watch::channel(Progress::default());
-    let connection = Connection::new(client.clone(), keys.into(), setup.roles, progress);
+    let policy = Policy { keys, roles: setup.roles, address: setup.peer.parse().ok(), built: setup.built };
+    let connection = Connection::new(client.clone(), policy, progress);
 
     let login = async {
         // The client's version line is awaited in here, so this is part of the login time.

@@ -1,70 +1,138 @@
-//! Who gets in: login name and key → role, or a reason why not. Pure.
+//! Who gets in: login name, key or certificate, address and time → role, or a reason why not. Pure.
 
-use russh::keys::{Algorithm, PublicKey};
+use std::net::IpAddr;
+
+use russh::keys::{Algorithm, Certificate, PublicKey};
 
 use super::authorized_keys::{AuthorizedKey, fingerprint};
-use crate::config::grants::Narrowing;
-use crate::config::role::Roles;
+use super::certificate;
+use crate::config::grants::{Grants, Narrowing};
+use crate::config::role::{Role, Roles};
+
+/// What all attempts of one connection are judged by.
+pub struct Policy {
+    pub keys: Vec<AuthorizedKey>,
+    pub roles: Roles,
+    /// Where the peer is; `None` if that can't be told, and then no line with `from=` counts.
+    pub address: Option<IpAddr>,
+    /// Seconds since 1970. It is never earlier than this, whatever the clock says: then the image was made.
+    pub built: u64,
+}
 
 /// An admitted user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
     /// The role's name.
     pub role: String,
-    /// Fingerprint and comment, for the log.
+    /// Fingerprint and comment, for the log; with a certificate, also what stands in it.
     pub key: String,
     pub narrowing: Narrowing,
+    /// What is left of the role.
+    pub grants: Grants,
 }
 
-/// Decides on a login name and a key. The caller has the key's signature verified, or asks only whether it would do.
-/// `algorithm` is the signature algorithm that the client named.
-pub fn decide(
-    keys: &[AuthorizedKey],
-    roles: &Roles,
-    user: &str,
-    (key, algorithm): (&PublicKey, &Algorithm),
-) -> Result<Admission, String> {
-    let role = roles.find(user).ok_or_else(|| format!("no such role; the login name is one of {}", roles.names()))?;
-    if matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa | Algorithm::Other(_)) {
-        return Err("signature algorithm not allowed".to_owned());
+impl Policy {
+    /// Whether a signature by this key is worth asking for. A certificate is offered like a plain key (russh tells only
+    /// its key), so where a line names an authority, any key may be that of a certificate.
+    ///
+    /// `now` is in seconds since 1970. `algorithm` is the signature algorithm that the client named.
+    pub fn offer(&self, user: &str, key: (&PublicKey, &Algorithm), now: u64) -> Result<(), String> {
+        match self.key(user, key, now) {
+            Err(_) if self.keys.iter().any(|line| line.authority.is_some()) => {
+                self.role(user)?;
+                check_algorithm(key.1)
+            }
+            plain => plain.map(drop),
+        }
     }
-    let line = keys.iter().find(|line| line.key.key_data() == key.key_data()).ok_or("key not authorized")?;
-    Ok(Admission {
-        role: role.name.clone(),
-        key: format!("{} {}", fingerprint(&line.key), line.comment).trim_end().to_owned(),
-        narrowing: line.narrowing.clone(),
-    })
+
+    /// Decides on a login name and a key whose signature is verified.
+    pub fn key(&self, user: &str, (key, algorithm): (&PublicKey, &Algorithm), now: u64) -> Result<Admission, String> {
+        let role = self.role(user)?;
+        check_algorithm(algorithm)?;
+        let lines = self.keys.iter().filter(|line| line.authority.is_none() && line.key.key_data() == key.key_data());
+        self.first(lines, now, |line| admit(role, described(line), line.narrowing.clone()))
+    }
+
+    /// Decides on a login name and a certificate. The caller has the certificate's signature verified, and that of its
+    /// key.
+    pub fn certificate(&self, user: &str, certificate: &Certificate, now: u64) -> Result<Admission, String> {
+        let role = self.role(user)?;
+        let lines = self.keys.iter().filter(|line| line.key.key_data() == certificate.signature_key());
+        let authorities = lines.filter_map(|line| Some((line, line.authority.as_ref()?.principals.as_deref())));
+        let judge = |line: &AuthorizedKey, principals| {
+            certificate::check(certificate, now.max(self.built))?;
+            certificate::check_principal(certificate, principals, user)?;
+            let narrowing = certificate::narrowing(certificate, self.address)?;
+            let narrowing = certificate::both(&line.narrowing, narrowing)?;
+            admit(role, certificate::described(certificate, Some(&described(line))), narrowing)
+        };
+        let mut refused = None;
+        for (line, principals) in authorities {
+            match self.first(std::iter::once(line), now, |line| judge(line, principals)) {
+                Err(why) => refused = Some(why),
+                admitted => return admitted,
+            }
+        }
+        let why = refused.unwrap_or_else(|| "the certificate is by nobody who is known here".to_owned());
+        Err(format!("{why}: {}", certificate::described(certificate, None)))
+    }
+
+    fn role(&self, user: &str) -> Result<&Role, String> {
+        self.roles.find(user).ok_or_else(|| format!("no such role; the login name is one of {}", self.roles.names()))
+    }
+
+    /// By the first line that admits, as sshd does; else why the last one doesn't.
+    fn first<'a>(
+        &self,
+        lines: impl Iterator<Item = &'a AuthorizedKey>,
+        now: u64,
+        judge: impl Fn(&'a AuthorizedKey) -> Result<Admission, String>,
+    ) -> Result<Admission, String> {
+        let now = now.max(self.built);
+        let mut refused = "key not authorized".to_owned();
+        for line in lines {
+            let verdict = if line.expires.is_some_and(|expires| expires < now) {
+                Err(format!("line {} has expired (expiry-time=)", line.line))
+            } else if line.from.as_ref().is_some_and(|from| !from.admits(self.address)) {
+                Err(format!("line {} is not for this address (from=)", line.line))
+            } else {
+                judge(line)
+            };
+            match verdict {
+                Err(why) => refused = why,
+                admitted => return admitted,
+            }
+        }
+        Err(refused)
+    }
+}
+
+fn admit(role: &Role, key: String, narrowing: Narrowing) -> Result<Admission, String> {
+    match (&role.grants.command, &narrowing.command) {
+        // Neither is narrower than the other.
+        (Some(one), Some(other)) if one != other => {
+            Err(format!("the role {} runs one command only, and the key's line forces another", role.name))
+        }
+        _ => {
+            let grants = role.grants.clone().narrowed_by(&narrowing);
+            Ok(Admission { role: role.name.clone(), key, narrowing, grants })
+        }
+    }
+}
+
+fn check_algorithm(algorithm: &Algorithm) -> Result<(), String> {
+    match algorithm {
+        Algorithm::Rsa { hash: None } | Algorithm::Dsa | Algorithm::Other(_) => {
+            Err("signature algorithm not allowed".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn described(line: &AuthorizedKey) -> String {
+    format!("{} {}", fingerprint(&line.key), line.comment).trim_end().to_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::session::ssh::authorized_keys::parse;
-    use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
-    use russh::keys::{HashAlg, PrivateKey};
-
-    fn key(seed: u8) -> PublicKey {
-        let pair = Ed25519Keypair::from_seed(&[seed; 32]);
-        PrivateKey::new(KeypairData::Ed25519(pair), "").unwrap().public_key().clone()
-    }
-
-    #[test]
-    fn only_a_listed_key_with_a_role_for_name_gets_in() {
-        let (keys, _) = parse("f", &format!("no-pty {} laptop", key(1).to_openssh().unwrap()));
-        let ed = Algorithm::Ed25519;
-        let roles = Roles::default();
-        let admitted = decide(&keys, &roles, "unlock", (&key(1), &ed)).unwrap();
-        assert_eq!((admitted.role.as_str(), admitted.narrowing.no_pty), ("unlock", true));
-        assert!(admitted.key.starts_with("SHA256:") && admitted.key.ends_with(" laptop"));
-        for (user, key, algorithm) in [
-            ("unlock", key(2), ed.clone()),
-            ("nobody", key(1), ed.clone()),
-            ("", key(1), ed),
-            ("root", key(1), Algorithm::Rsa { hash: None }),
-        ] {
-            assert!(decide(&keys, &roles, user, (&key, &algorithm)).is_err(), "{user} {algorithm:?}");
-        }
-        let sha2 = Algorithm::Rsa { hash: Some(HashAlg::Sha256) };
-        assert!(decide(&[], &roles, "root", (&key(1), &sha2)).is_err());
-    }
-}
+mod tests;

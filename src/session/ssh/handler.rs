@@ -6,19 +6,17 @@
 //! calls run inside the connection's loop, so commands run in tasks of their own.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::time::SystemTime;
 
-use russh::keys::Algorithm;
-use russh::keys::PublicKey;
+use russh::keys::{Certificate, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelWriteHalf, Pty};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::auth::{Admission, decide};
-use super::authorized_keys::{AuthorizedKey, fingerprint};
-use crate::config::role::Roles;
+use super::auth::{Admission, Policy};
+use super::authorized_keys::fingerprint;
 use crate::control::client::Client;
 use crate::control::message::{Login, Request};
 use crate::session::command::{self, Command};
@@ -42,8 +40,7 @@ pub struct Progress {
 
 pub struct Connection {
     client: Client,
-    keys: Arc<[AuthorizedKey]>,
-    roles: Roles,
+    policy: Policy,
     admission: Option<Admission>,
     offers: u32,
     failed: u32,
@@ -60,16 +57,27 @@ struct State {
 }
 
 impl Connection {
-    pub fn new(client: Client, keys: Arc<[AuthorizedKey]>, roles: Roles, progress: watch::Sender<Progress>) -> Self {
-        Self { client, keys, roles, admission: None, offers: 0, failed: 0, channels: HashMap::new(), progress }
+    pub fn new(client: Client, policy: Policy, progress: watch::Sender<Progress>) -> Self {
+        Self { client, policy, admission: None, offers: 0, failed: 0, channels: HashMap::new(), progress }
     }
 
-    async fn decide(&mut self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> Option<Admission> {
-        match decide(&self.keys, &self.roles, user, (key, algorithm)) {
-            Ok(admission) => Some(admission),
+    /// Lets the daemon know who has logged in; it may still refuse.
+    async fn log_in(&mut self, user: &str, decision: Result<Admission, String>) -> Auth {
+        let granted = match decision {
+            Ok(admission) => {
+                let Admission { role, key, narrowing, .. } = admission.clone();
+                self.client.granted(Request::Login(Login { role, key, narrowing })).await.map(|()| admission)
+            }
+            refused => refused,
+        };
+        match granted {
+            Ok(admission) => {
+                self.admission = Some(admission);
+                Auth::Accept
+            }
             Err(reason) => {
-                self.report(user, format!("{reason}: {}", fingerprint(key))).await;
-                None
+                self.report(user, reason).await;
+                Auth::reject()
             }
         }
     }
@@ -87,6 +95,8 @@ impl Connection {
 
     /// Answers a shell or exec request by starting the command.
     fn start(&mut self, id: ChannelId, line: Option<&str>, session: &mut Session) -> Result<(), russh::Error> {
+        let forced = self.admission.as_ref().and_then(|admission| admission.grants.command.as_deref());
+        let line = forced.or(line);
         let Some(state) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
         let Some(write) = state.write.take() else { return session.channel_failure(id) }; // one command per channel
         session.channel_success(id)?;
@@ -183,6 +193,15 @@ impl Drop for Ended {
     }
 }
 
+fn with_key(reason: String, key: &PublicKey) -> String {
+    format!("{reason}: {}", fingerprint(key))
+}
+
+/// Seconds since 1970 by the machine's clock, which may be wrong; see [`Policy::built`].
+fn now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs())
+}
+
 impl Handler for Connection {
     type Error = russh::Error;
 
@@ -192,25 +211,27 @@ impl Handler for Connection {
             self.report(user, format!("more than {MAX_OFFERS} keys offered")).await;
             return Err(russh::Error::Disconnect);
         }
-        Ok(match self.decide(user, offer.public_key, offer.algorithm).await {
-            Some(_) => {
+        match self.policy.offer(user, (offer.public_key, offer.algorithm), now()) {
+            Ok(()) => {
                 // So the daemon lets others go first if it has to. A daemon that is stopping refuses it: no matter.
                 let _ = self.client.granted(Request::KeyKnown).await;
-                Auth::Accept
+                Ok(Auth::Accept)
             }
-            None => Auth::reject(),
-        })
+            Err(reason) => {
+                self.report(user, with_key(reason, offer.public_key)).await;
+                Ok(Auth::reject())
+            }
+        }
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        let Some(admission) = self.decide(user, key.public_key, key.algorithm).await else { return Ok(Auth::reject()) };
-        let login =
-            Login { role: admission.role.clone(), key: admission.key.clone(), narrowing: admission.narrowing.clone() };
-        if self.client.granted(Request::Login(login)).await.is_err() {
-            return Err(russh::Error::Disconnect); // the daemon is stopping
-        }
-        self.admission = Some(admission);
-        Ok(Auth::Accept)
+        let decision = self.policy.key(user, (key.public_key, key.algorithm), now());
+        Ok(self.log_in(user, decision.map_err(|reason| with_key(reason, key.public_key))).await)
+    }
+
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
+        let decision = self.policy.certificate(user, certificate, now());
+        Ok(self.log_in(user, decision).await)
     }
 
     async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), Self::Error> {
@@ -246,7 +267,7 @@ impl Handler for Connection {
         _modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let allowed = self.admission.as_ref().is_some_and(|admission| !admission.narrowing.no_pty);
+        let allowed = self.admission.as_ref().is_some_and(|admission| admission.grants.pty);
         match self.channels.get_mut(&id) {
             Some(state) if allowed && state.input.is_none() => {
                 state.terminal = Some(columns);

@@ -3,6 +3,7 @@
 pub mod algorithms;
 pub mod auth;
 pub mod authorized_keys;
+pub mod certificate;
 pub mod handler;
 
 /// The server's identification line (RFC 4253 section 4.2), with its end. The daemon sends it before there is a session.
