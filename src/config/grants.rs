@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::control::message::{Destination, Request, What};
+use crate::session::command;
 
 /// Everything that isn't named here is denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,21 @@ pub enum Granted {
     Reboot,
     Poweroff,
     Hold,
+}
+
+impl Granted {
+    /// As it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unlock => "unlock",
+            Self::Feed => "feed",
+            Self::Peek => "peek",
+            Self::Status => "status",
+            Self::Reboot => "reboot",
+            Self::Poweroff => "poweroff",
+            Self::Hold => "hold",
+        }
+    }
 }
 
 /// A directory for sftp.
@@ -106,6 +122,10 @@ impl Grants {
         self.pty &= !narrowing.no_pty;
         if narrowing.command.is_some() {
             self.command.clone_from(&narrowing.command);
+        }
+        if let Some(command) = &self.command {
+            let only = command::name(command);
+            self.commands.retain(|granted| Some(granted.name()) == only.as_deref());
         }
         self.environment.extend(narrowing.environment.iter().cloned());
         self.open = self.open.narrowed_by(narrowing.open.as_deref(), narrowing.no_forwarding);
@@ -262,6 +282,26 @@ mod tests {
                 (free, narrowed),
                 "{what:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_forced_command_takes_all_others() {
+        use Granted::{Peek, Reboot, Status, Unlock};
+        for (command, left) in [
+            ("unlock --wait 5", vec![Unlock]),
+            ("console_auth", vec![Unlock]),
+            ("'peek' -f", vec![Peek]),
+            ("reboot", vec![]),
+            ("sh -c peek", vec![]),
+            ("'", vec![]),
+        ] {
+            let role = Grants { commands: vec![Unlock, Peek, Status], ..Grants::default() };
+            let forced = Narrowing { command: Some(command.to_owned()), ..Narrowing::default() };
+            assert_eq!(role.narrowed_by(&forced).commands, left, "{command}");
+            let role =
+                Grants { commands: vec![Unlock, Peek, Reboot], command: Some("peek".into()), ..Grants::default() };
+            assert_eq!(role.narrowed_by(&Narrowing::default()).commands, [Peek], "the role's own");
         }
     }
 }

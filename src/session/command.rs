@@ -95,6 +95,11 @@ pub fn resolve_applet(name: &str) -> &str {
     APPLETS.iter().find(|(applet, _)| *applet == name).map_or(name, |(_, command)| command)
 }
 
+/// The subcommand that a command line begins with, whether there is one of that name or not.
+pub fn name(line: &str) -> Option<String> {
+    split_words(line).ok()?.first().map(|first| resolve_applet(first).to_owned())
+}
+
 /// Splits words at white space; single and double quotes protect it, a backslash protects one character. No
 /// expansion of any kind: there is no shell here.
 fn split_words(line: &str) -> Result<Vec<String>, Usage> {
