@@ -43,6 +43,8 @@ pub trait House: Send + Sync + 'static {
     /// Has the boot wait at hand-over, for so many seconds at most.
     fn hold(&self, seconds: u32) -> Result<(), String>;
     fn release(&self);
+    /// Notes that a key which is good for a single login is used now, by its fingerprint; an error if it has been before.
+    fn use_once(&self, key: &str) -> Result<(), String>;
 }
 
 /// A program that runs for a client.
@@ -129,7 +131,7 @@ pub async fn serve(stream: UnixStream, access: Access, house: Arc<dyn House>) ->
         }
         open.retain(|_, task: &mut tokio::task::AbortHandle| !task.is_finished());
         while tasks.try_join_next().is_some() {}
-        let verdict = match gate.check(&request) {
+        let verdict = match gate.check(&request, &*house) {
             Ok(()) if tasks.len() > MAX_OPEN => Err(format!("more than {MAX_OPEN} requests at once")),
             Ok(()) if open.contains_key(&number) => Err(format!("request {number} is still open")),
             verdict => verdict,
@@ -166,11 +168,15 @@ enum Gate {
 }
 
 impl Gate {
-    fn check(&mut self, request: &Request) -> Result<(), String> {
+    fn check(&mut self, request: &Request, house: &dyn House) -> Result<(), String> {
         let Self::Session { reports, roles, bound } = self else { return Ok(()) };
         match (request, &bound) {
             (Request::Login(login), None) => {
                 let role = roles.find(&login.role).ok_or_else(|| format!("no role is called {:?}", login.role))?;
+                if login.narrowing.once {
+                    // The comment after the fingerprint could differ from line to line.
+                    house.use_once(login.key.split(' ').next().unwrap_or_default())?;
+                }
                 *bound = Some((role.name.clone(), Arc::new(role.grants.clone().narrowed_by(&login.narrowing))));
                 reports.try_send(Report::LoggedIn(login.clone())).map_err(|_| "the daemon is stopping".to_owned())
             }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::console::{Asked, Console};
 use super::lifecycle::Stopper;
+use super::once::UsedKeys;
 use super::power;
 use super::prompt::broker::{Broker, Wanted};
 use super::prompt::hook::Hook;
@@ -24,6 +25,7 @@ pub struct Rooms {
     pub hook: Hook,
     pub console: Console,
     pub rescue: Arc<Rescue>,
+    pub used_keys: UsedKeys,
     pub statuses: watch::Receiver<Arc<Status>>,
     pub stopper: Stopper,
 }
@@ -83,4 +85,8 @@ impl House for Rooms {
     }
 
     fn release(&self) {}
+
+    fn use_once(&self, key: &str) -> Result<(), String> {
+        self.used_keys.take(key)
+    }
 }

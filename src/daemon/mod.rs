@@ -7,6 +7,7 @@ mod house;
 pub mod lifecycle;
 pub mod listener;
 pub mod net;
+mod once;
 pub mod plymouth;
 pub mod power;
 pub mod prompt;
@@ -42,6 +43,7 @@ use house::Rooms;
 use lifecycle::Lifecycle;
 use listener::Listener;
 use net::Net;
+use once::UsedKeys;
 use prompt::broker::View;
 use prompt::emergency::{self, Hold};
 use rescue::Rescue;
@@ -99,6 +101,7 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
         hook,
         console,
         rescue: rescue.clone(),
+        used_keys: UsedKeys::new(&root),
         statuses: statuses.clone(),
         stopper,
     });
