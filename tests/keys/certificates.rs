@@ -1,0 +1,110 @@
+//! Certificates that ssh-keygen signs.
+
+use super::{machine, ssh, ssh_keygen, status, text};
+use crate::common::Machine;
+
+/// A machine whose `id` admits nobody by itself: only what `ca` certifies. The second authority is for one role.
+fn authorities(test: &str) -> Machine {
+    let lines = [("cert-authority", "ca"), ("cert-authority,principals=\"operators\",restrict", "ops")];
+    let machine = machine(test, &lines);
+    machine.new_key("stranger", "ed25519");
+    machine
+}
+
+/// Signs a key of its own, `name`, by `ca`, with more words for ssh-keygen.
+fn certify(machine: &Machine, ca: &str, name: &str, words: &[&str]) {
+    machine.new_key(name, "ed25519");
+    let public = format!("{name}.pub");
+    ssh_keygen(machine, &[&["-q", "-s", ca, "-I", "alice laptop", "-z", "42"], words, &[public.as_str()]].concat());
+}
+
+#[test]
+fn a_certificate_admits_to_its_principals() {
+    let machine = authorities("cert");
+    certify(&machine, "ca", "alice", &["-n", "root,peek", "-V", "-1h:+1h"]);
+    for (user, expected) in [("root", 0), ("peek", 0), ("unlock", 255)] {
+        assert_eq!(status(&machine, "alice", user), Some(expected), "{user}");
+    }
+    let log = machine.log();
+    assert!(log.contains("root logged in from 127.0.0.1 with SHA256:"), "{log}");
+    assert!(log.contains("(certificate \"alice laptop\", serial 42, by SHA256:"), "{log}");
+    assert!(log.contains("unlock is not among the certificate's principals"), "{log}");
+    let terminal = ssh(&machine, "alice", "root", &["-tt", "--", "status"]);
+    assert!(!text(&terminal.stderr).contains("PTY"), "ssh-keygen permits a terminal: {terminal:?}");
+    for (ca, principals, user, expected) in
+        [("ops", "operators", "root", 0), ("ops", "root", "root", 255), ("stranger", "root", "root", 255)]
+    {
+        let name = format!("{ca}-{principals}");
+        certify(&machine, ca, &name, &["-n", principals]);
+        assert_eq!(status(&machine, &name, user), Some(expected), "{name}");
+    }
+    let restricted = ssh(&machine, "ops-operators", "root", &["-tt", "--", "status"]);
+    assert!(text(&restricted.stderr).contains("PTY allocation request failed"), "{restricted:?}");
+    // Neither the certified key without its certificate, nor the authority's own key, nor one that nobody certified.
+    std::fs::remove_file(machine.root.join("alice-cert.pub")).unwrap();
+    for key in ["alice", "ca", "stranger"] {
+        assert_eq!(status(&machine, key, "root"), Some(255), "{key}");
+    }
+}
+
+#[test]
+fn certificates_that_admit_nobody() {
+    let machine = authorities("nocert");
+    certify(&machine, "ca", "unknown", &["-n", "root", "-O", "critical:something@example.com=x"]);
+    assert_eq!(status(&machine, "unknown", "root"), Some(255));
+    let log = machine.log(); // now, as it takes only so many lines about strangers
+    assert!(log.contains("critical option \"something@example.com\" is not known"), "{log}");
+    for (name, words) in [
+        ("expired", &["-n", "root", "-V", "-2h:-1h"][..]),
+        ("future", &["-n", "root", "-V", "+1h:+2h"]),
+        ("nobody", &[]),
+        ("host", &["-h", "-n", "root"]),
+        ("verified", &["-n", "root", "-O", "verify-required"]),
+        ("elsewhere", &["-n", "root", "-O", "source-address=10.0.0.0/8"]),
+    ] {
+        certify(&machine, "ca", name, words);
+        assert_eq!(status(&machine, name, "root"), Some(255), "{name}");
+    }
+}
+
+#[test]
+fn what_a_certificate_takes_away() {
+    let machine = authorities("certoptions");
+    certify(&machine, "ca", "forced", &["-n", "root", "-O", "force-command=status --json"]);
+    let forced = ssh(&machine, "forced", "root", &["unlock"]);
+    assert!(forced.status.success() && forced.stdout.starts_with(b"{"), "{forced:?}");
+    certify(&machine, "ca", "here", &["-n", "root", "-O", "source-address=127.0.0.1/32,::1/128"]);
+    assert_eq!(status(&machine, "here", "root"), Some(0));
+    let there = ssh(&machine, "here", "root", &["-b", "127.0.0.2", "--", "status"]);
+    assert_eq!(there.status.code(), Some(255), "{there:?}");
+    certify(&machine, "ca", "plain", &["-n", "root", "-O", "no-pty"]);
+    let plain = ssh(&machine, "plain", "root", &["-tt", "--", "status"]);
+    assert!(text(&plain.stderr).contains("PTY allocation request failed"), "{plain:?}");
+}
+
+/// SHA-1 is what `ssh-rsa` signs with; OpenSSH 8.2 and later only when told to.
+#[test]
+fn kinds_of_authorities() {
+    let mut machine = Machine::new("cakinds");
+    for (name, kind) in [("rsa", "rsa"), ("ecdsa", "ecdsa")] {
+        machine.new_key(name, kind);
+    }
+    super::write_lines(&machine, &[("cert-authority", "rsa"), ("cert-authority", "ecdsa")]);
+    machine.start();
+    machine.wait_for_ssh();
+    for (ca, name, words, expected) in [
+        ("rsa", "sha512", &["-n", "root", "-t", "rsa-sha2-512"][..], 0),
+        ("rsa", "sha256", &["-n", "root", "-t", "rsa-sha2-256"], 0),
+        ("rsa", "sha1", &["-n", "root", "-t", "ssh-rsa"], 255),
+        ("ecdsa", "curve", &["-n", "root"], 0),
+    ] {
+        certify(&machine, ca, name, words);
+        assert_eq!(status(&machine, name, "root"), Some(expected), "{name}");
+    }
+    // Certified keys of other kinds.
+    for (name, kind) in [("rsauser", "rsa"), ("ecdsauser", "ecdsa")] {
+        machine.new_key(name, kind);
+        ssh_keygen(&machine, &["-q", "-s", "ecdsa", "-I", name, "-n", "root", &format!("{name}.pub")]);
+        assert_eq!(status(&machine, name, "root"), Some(0), "{name}");
+    }
+}
