@@ -17,6 +17,7 @@ pub mod open;
 pub mod root;
 pub mod secret;
 pub mod session;
+pub mod sftp;
 pub mod task;
 
 #[cfg(all(test, fuzzing))]
