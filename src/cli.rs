@@ -22,7 +22,7 @@ use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
 use crate::session::run::{Input, Io, Output, run};
-use crate::{daemon, image, open, session};
+use crate::{daemon, image, open, session, sftp};
 
 /// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
@@ -80,6 +80,9 @@ enum Action {
     /// Become a program that a session asked for (started by the daemon)
     #[command(hide = true)]
     Launch(daemon::rescue::launch::Launch),
+    /// Serve the files below --root as SFTP on standard input and output (started by the daemon)
+    #[command(hide = true)]
+    SftpServer(sftp::Options),
 }
 
 /// Whose.
@@ -105,6 +108,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::Session => session::main()?,
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),
         Action::Launch(launch) => return Ok(daemon::rescue::launch::main(launch)),
+        Action::SftpServer(options) => sftp::main(root.join("/").as_path(), &options)?,
         Action::Stop => stop(&root)?,
         Action::Keys => image::keys::command(&root)?,
         Action::Check { files: true } => image::check::print_files(&root),

@@ -49,6 +49,16 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "who asks at the console knows only the control protocol",
     ),
     (
+        &["sftp/"],
+        &["russh", "tokio", "crate::daemon", "crate::session", "crate::control", "process::Command"],
+        "the SFTP server knows nothing but files and its two descriptors",
+    ),
+    (
+        &["sftp/confine.rs", "sftp/handles.rs", "sftp/mod.rs", "sftp/server.rs", "sftp/stream.rs"],
+        &["std::fs", "fs::open", "openat"],
+        "nothing but sftp/tree.rs opens a file",
+    ),
+    (
         &["session/command.rs", "session/line.rs", "session/screen.rs", "session/text.rs"],
         &["russh", "tokio", "std::net", "std::os", "control::client"],
         "commands, lines and screens are pure",
@@ -94,6 +104,10 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "session/ssh/authorized_keys/",
             "session/ssh/certificate.rs",
             "session/ssh/algorithms.rs",
+            "sftp/access.rs",
+            "sftp/long_name.rs",
+            "sftp/message/",
+            "sftp/path.rs",
         ],
         &["tokio", "std::fs", "std::env", "std::process", "Instant::now", "SystemTime"],
         "pure files know neither the runtime nor files nor the clock",
