@@ -3,6 +3,7 @@
 mod dhcp;
 mod dhcp6;
 mod engine;
+mod sftp;
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::config::{
 };
 
 #[rustfmt::skip] // a word a line would be long
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
     Target {
         name: "command-line",
         words: &[
@@ -64,6 +65,15 @@ const TARGETS: [Target; 5] = [
         name: "router",
         words: &["\x19\x03\x00\x00", "\x1f\x02\x00\x00", "\x00\x00\x00\x3c", "\x03lab", "\x07example", "\x00"],
         run: dhcp6::router,
+    },
+    Target {
+        name: "sftp",
+        words: &[
+            "\x01.", "\x02..", "\x01/", "\x04file", "\x05other", "\x01d", "\x05d/e/f", "\x0ato-outside", "\x09to-canary", "\x02up",
+            "\x09up/canary", "\x05chain", "\x04proc", "\x04to-e", "\x08absolute", "\x0bd/up-canary", "\x15../../outside/canary",
+            "\x03/s/", "\x06/root/", "\x07outside", "\x06canary", "\x03new", "\x00", "../", "/", "self/root",
+        ],
+        run: sftp::conversation,
     },
 ];
 
