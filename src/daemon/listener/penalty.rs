@@ -141,7 +141,7 @@ mod tests {
         }
         assert_eq!(penalties.0.len(), SOURCES);
         assert_eq!(longest(&penalties, from(0), now), LONGEST_HOLD, "the worst is not forgotten for the many");
-        penalties.add(from(1), Offence::NoAttempt, now + MOST);
+        penalties.add(from(u32::MAX), Offence::NoAttempt, now + MOST);
         assert_eq!(penalties.0.len(), 1, "what has faded makes room first");
     }
 }
