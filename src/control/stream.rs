@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    recvmsg, send, sendmsg,
 };
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
@@ -84,10 +84,14 @@ impl Writer {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        if self.next.is_empty() {
+            // All that a session ever does: it may not call sendmsg (`hardening::confine_session`).
+            return Ok(send(self.stream.as_fd(), bytes, SendFlags::NOSIGNAL)?);
+        }
         let descriptors: Vec<_> = self.next.iter().map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one control frame"));
         }
         Ok(sendmsg(self.stream.as_fd(), &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
