@@ -69,6 +69,10 @@ pub fn main(root: Root, family: Option<Family>) -> anyhow::Result<()> {
         ready::tell();
         return Ok(());
     }
+    match hardening::confinement() {
+        Ok(all) => log::info!("{all}"),
+        Err(lacking) => log::warn!("{lacking}"),
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(run(root, config, family))
 }

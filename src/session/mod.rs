@@ -45,8 +45,9 @@ const REJECTION: Duration = Duration::from_millis(100);
 
 /// Serves the connection on descriptor 0, with the daemon on descriptor 1 (see `daemon::listener`).
 pub fn main() -> anyhow::Result<()> {
-    let refused = hardening::confine_session();
+    // The runtime opens what it needs at once. It never starts a thread: nothing here may use tokio's for blocking work.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let refused = hardening::confine_session();
     runtime.block_on(async {
         let stream = std::net::TcpStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
         stream.set_nonblocking(true)?;
