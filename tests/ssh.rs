@@ -1,5 +1,7 @@
 //! The whole over loopback: the daemon, an asker that speaks systemd's protocol, and the stock OpenSSH client.
 
+#[path = "ssh/clean_room.rs"]
+mod clean_room;
 mod common;
 #[path = "ssh/feed.rs"]
 mod feed;
@@ -327,66 +329,4 @@ fn a_broken_config_file_is_named_and_the_defaults_serve() {
     machine.wait_for_ssh();
     assert!(machine.log().contains("config.toml: line 2: unknown field `prot`"), "{}", machine.log());
     assert_eq!(machine.ssh("peek", &["status"], b"").status.code(), Some(0));
-}
-
-#[test]
-fn a_session_process_is_confined() {
-    let machine = Machine::started("confined");
-    machine.wait_for_ssh();
-    let mut stream = TcpStream::connect(("127.0.0.1", machine.port)).unwrap();
-    stream.write_all(b"SSH-2.0-test\r\n").unwrap(); // who says nothing has no process
-    stream.read_exact(&mut [0; 100]).unwrap(); // more than the daemon's line: the session runs
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", machine.pid())).unwrap();
-    let session = children.split_whitespace().next_back().unwrap(); // that of wait_for_ssh may still be there
-    let status = std::fs::read_to_string(format!("/proc/{session}/status")).unwrap();
-    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
-    let limits = std::fs::read_to_string(format!("/proc/{session}/limits")).unwrap();
-    for limit in ["Max core file size 0", "Max file size 0", "Max open files 32"] {
-        let words = limits.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains(limit), "{limits}");
-    }
-    let stat = std::fs::read_to_string(format!("/proc/{session}/stat")).unwrap();
-    let group = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(2).unwrap();
-    assert_eq!(group, session, "its own process group");
-    let descriptors = std::fs::read_dir(format!("/proc/{session}/fd")).unwrap();
-    // One may be closed between the listing and the look at it.
-    let inherited: Vec<_> = descriptors.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).collect();
-    let foreign = |path: &&std::path::PathBuf| path.starts_with("/dev") && !path.starts_with("/dev/null");
-    assert!(inherited.iter().find(foreign).is_none(), "{inherited:?}");
-}
-
-#[test]
-fn nothing_of_a_passphrase_stays_in_memory() {
-    let machine = Machine::started("memory");
-    machine.wait_for_ssh();
-    let _asker = machine.ask("root", "Zwölf Boxkämpfer jagen Viktor");
-    let (wrong, right) = ("quer über den großen Sylter Deich", "Zwölf Boxkämpfer jagen Viktor");
-    // As long as an answer is awaited the session has it: so the search does find what is there.
-    let mut ssh = machine.ssh_command("unlock", &["unlock"]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut stdin = ssh.stdin.take().unwrap();
-    stdin.write_all(wrong.as_bytes()).unwrap();
-    let children = || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", machine.pid())).unwrap();
-    machine.wait_for("the passphrase to arrive", || {
-        children().split_whitespace().any(|session| memory_holds(session, wrong.as_bytes()))
-    });
-    drop(stdin);
-    assert_eq!(ssh.wait().unwrap().code(), Some(1));
-    assert_eq!(machine.ssh("unlock", &["unlock"], right.as_bytes()).status.code(), Some(0));
-    machine.wait_for("the sessions to end", || children().trim().is_empty());
-    for secret in [wrong, right] {
-        assert!(!memory_holds(&machine.pid().to_string(), secret.as_bytes()), "the daemon still holds {secret:?}");
-    }
-}
-
-/// Whether the writable memory of a process contains these bytes.
-fn memory_holds(pid: &str, wanted: &[u8]) -> bool {
-    use std::os::unix::fs::FileExt;
-    let Ok(maps) = std::fs::read_to_string(format!("/proc/{pid}/maps")) else { return false };
-    let Ok(memory) = std::fs::File::open(format!("/proc/{pid}/mem")) else { return false };
-    maps.lines().filter(|line| line.contains(" rw")).any(|line| {
-        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
-        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
-        let mut bytes = vec![0; (to - from) as usize];
-        memory.read_exact_at(&mut bytes, from).is_ok() && bytes.windows(wanted.len()).any(|window| window == wanted)
-    })
 }

@@ -94,7 +94,7 @@ fn a_key_is_fed_and_its_verdict_told() {
     assert_eq!((fed.status.code(), &*key), (Some(0), KEY));
     says(&fed, "data: unlocked");
     assert_eq!(machine.ssh("unlock", &["feed", "data"], KEY).status.code(), Some(0), "it is open");
-    assert!(!crate::memory_holds(&machine.pid().to_string(), &KEY[3..]), "the daemon still holds the key");
+    assert!(!crate::clean_room::memory_holds(&machine.pid().to_string(), &KEY[3..]), "the daemon still holds the key");
     assert_eq!(machine.stop(), Some(0));
     assert!(!machine.root.join("run/cryptsetup-keys.d").exists(), "nothing is left");
 }
