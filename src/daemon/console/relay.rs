@@ -23,6 +23,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
+use nix::sys::prctl;
 use nix::sys::signal::{SigEvent, SigevNotify, Signal};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
@@ -52,6 +53,9 @@ pub fn main(root: &Root, device: &Path) -> anyhow::Result<ExitCode> {
     kmsg::start(root);
     for refused in hardening::keep_memory_private() {
         log::warn!("ignoring: {refused}");
+    }
+    if let Err(error) = prctl::set_no_new_privs() {
+        log::warn!("ignoring: giving up new privileges: {error}");
     }
     // The pty first: descriptors are closed in this order at the end, and a serial device may take its time.
     let pty = openpty(None, None).context("making a pseudo terminal")?;
