@@ -114,7 +114,7 @@ const FCNTL: &[u32] = &[
 ];
 
 const WAIT: &[Call] = &[
-    #[cfg(not(target_arch = "aarch64"))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "arm"))]
     any(libc::SYS_poll),
     any(libc::SYS_ppoll),
     #[cfg(target_arch = "arm")]
@@ -132,6 +132,15 @@ const FILES: &[Call] = &[
     any(libc::SYS_faccessat),
     any(libc::SYS_faccessat2),
     any(libc::SYS_lseek),
+    // musl's fstatat and fchmodat come to these for a path that is not below a descriptor, such as /proc/self/fd/3.
+    #[cfg(target_arch = "x86_64")]
+    any(libc::SYS_stat),
+    #[cfg(target_arch = "x86_64")]
+    any(libc::SYS_lstat),
+    #[cfg(target_arch = "arm")]
+    any(libc::SYS_stat64),
+    #[cfg(target_arch = "arm")]
+    any(libc::SYS_lstat64),
     #[cfg(not(target_arch = "arm"))]
     any(libc::SYS_newfstatat),
     #[cfg(not(target_arch = "arm"))]
@@ -144,17 +153,21 @@ const FILES: &[Call] = &[
     any(libc::SYS_fstatfs64),
 ];
 
-/// By descriptor, or by a name below one; nothing by a path alone. No devices, sockets or FIFOs are made.
+/// By descriptor, or by a name below one. No devices, sockets or FIFOs are made.
 const CHANGES: &[Call] = &[
     any(libc::SYS_pwrite64),
     any(libc::SYS_mkdirat),
     any(libc::SYS_unlinkat),
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
     any(libc::SYS_renameat),
     any(libc::SYS_renameat2),
     any(libc::SYS_linkat),
     any(libc::SYS_symlinkat),
     any(libc::SYS_fchmod),
     any(libc::SYS_fchmodat),
+    // glibc's fchmodat, which is given no link to follow, comes to it by /proc/self/fd.
+    #[cfg(any(target_arch = "x86_64", target_arch = "arm"))]
+    any(libc::SYS_chmod),
     any(FCHMODAT2),
     any(libc::SYS_fchown),
     any(libc::SYS_fchownat),

@@ -118,6 +118,8 @@ fn changes_stay_inside() {
     new.set_len(3).unwrap();
     new.sync_all().unwrap();
     rustix::fs::fchmod(&new, Mode::from(0o640)).unwrap();
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::sys::stat::fchmodat(root, "new", mode, nix::sys::stat::FchmodatFlags::NoFollowSymlink).unwrap();
     rustix::fs::mkdirat(root, "directory", Mode::from(0o700)).unwrap();
     rustix::fs::renameat(root, "new", root, "directory/moved").unwrap();
     rustix::fs::renameat_with(root, "file", root, "sub/file", rustix::fs::RenameFlags::NOREPLACE).unwrap();
