@@ -181,3 +181,24 @@ fn the_first_lease_wins() {
         assert_eq!(snapshot(), before);
     });
 }
+
+#[test]
+fn a_lease_is_renewed_under_another_name_of_the_interface() {
+    in_namespace("links::a_lease_is_renewed_under_another_name_of_the_interface", async |mut lab| {
+        lab.cable("eth0");
+        sh("ip link set eth0 address 02:00:00:00:00:07");
+        let before = snapshot();
+        lab.serve(100, &["--dhcp-option=option:T1,2", "--dhcp-option=option:T2,4"]);
+        let mut it = lab.start("ip=::::box:02-00-00-00-00-07:dhcp");
+        let first = it.until_address("eth0", "192.0.2.10").await;
+        sh("ip link set eth0 down; ip link set eth0 name ens3; ip link set ens3 up");
+        it.until("ens3", "was good again", |link| link.carrier && link.addresses == first.addresses).await;
+        let acks = lab.count_served("DHCPACK");
+        lab.until_served("DHCPACK", acks + 2).await;
+        assert_eq!(lab.count_served("DHCPDISCOVER"), 1, "never anew");
+        assert!(lab.read("served").unwrap().contains("02:00:00:00:00:07 box"), "the server knows the name");
+        it.until_address("ens3", "192.0.2.10").await;
+        it.net.undo().await;
+        assert_eq!(snapshot(), before.replace("eth0", "ens3"));
+    });
+}

@@ -306,6 +306,8 @@ proptest! {
                 client.timer(now)
             } else if verify {
                 client.verify(now)
+            } else if kind == message::DECLINE {
+                client.decline(now, String::new())
             } else {
                 let question = Message { xid: client.xid, ..bound().question(0, now, ADDRESS) };
                 let mut message = answer(&question, kind, SERVER_ADDRESS);

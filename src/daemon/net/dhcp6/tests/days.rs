@@ -114,10 +114,10 @@ fn a_server_that_has_lost_its_memory_costs_nothing() {
 }
 
 proptest! {
-    /// Servers come, go and forget while packets are lost: no busy loop, nothing is lost that was not had, and when there is
+    /// Servers come, go and forget, and other stations have addresses, while packets are lost: no busy loop, nothing is lost that was not had, and when there is
     /// a server for long enough there is an address.
     #[test]
-    fn any_days(seed: u64, loss in 0u64..30, story in prop::collection::vec((0u8..5, 0u64..500), 1..30)) {
+    fn any_days(seed: u64, loss in 0u64..30, story in prop::collection::vec((0u8..6, 0u64..500), 1..30)) {
         let mut world = World::new(loss, seed, Some(7));
         for (what, seconds) in story {
             match what {
@@ -125,6 +125,13 @@ proptest! {
                 1 => world.server = Some(7),
                 2 => world.server = Some(0),
                 3 => world.knows = false,
+                4 => {
+                    let leased = world.client.lease().and_then(|lease| lease.addresses.first());
+                    if let Some(address) = leased.map(|it| it.address) {
+                        let actions = world.client.decline(world.now, address);
+                        world.act(actions);
+                    }
+                }
                 _ => {
                     let actions = world.client.verify(world.now);
                     world.act(actions);
