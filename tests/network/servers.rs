@@ -74,9 +74,11 @@ pub async fn kea6(lab: &mut Lab, more: &str) {
     start_kea(lab, "kea-dhcp6", "Dhcp6", &subnet, "DHCP6_STARTED").await;
 }
 
+/// The client's end may be down, and so srv0 without carrier: Kea tries its sockets again until it comes.
 async fn start_kea(lab: &mut Lab, name: &str, section: &str, subnet: &str, started: &str) {
     let configuration = format!(
-        r#"{{ "{section}": {{ "interfaces-config": {{ "interfaces": ["srv0"] }},
+        r#"{{ "{section}": {{ "interfaces-config": {{ "interfaces": ["srv0"],
+            "service-sockets-max-retries": 300, "service-sockets-retry-wait-time": 100 }},
             "lease-database": {{ "type": "memfile", "persist": false }},
             "valid-lifetime": 60, "renew-timer": 2, "rebind-timer": 4, {subnet},
             "loggers": [{{ "name": "{name}", "severity": "INFO", "output_options": [{{ "output": "stdout" }}] }}] }} }}"#
