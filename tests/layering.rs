@@ -91,6 +91,8 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "daemon/net/link.rs",
             "daemon/net/plan/",
             "daemon/net/owner.rs",
+            "daemon/net/resolve/files.rs",
+            "daemon/net/resolve/message.rs",
             "daemon/net/rtmessage/",
             "daemon/net/step.rs",
             "daemon/prompt/ask_file.rs",

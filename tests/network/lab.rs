@@ -152,10 +152,11 @@ impl Lab {
     pub fn serve_again(&mut self) {
         let (first, options) = &self.serving;
         let dnsmasq = Command::new("ip")
-            .args(["netns", "exec", &self.server, "dnsmasq", "--no-daemon", "--port=0", "--conf-file=/dev/null"])
+            .args(["netns", "exec", &self.server, "dnsmasq", "--no-daemon", "--conf-file=/dev/null"])
             .args(["--user=root", "--pid-file=", "--no-ping", "--dhcp-authoritative"])
             .arg(format!("--dhcp-leasefile={}", self.root.join("leases").display()))
             .arg(format!("--dhcp-range=192.0.2.{first},192.0.2.{},255.255.255.0,2m", first + 9))
+            .args((!options.iter().any(|it| it.starts_with("--port="))).then_some("--port=0"))
             .args(options)
             .stdin(Stdio::null())
             .stderr(fs::File::create(self.root.join("served")).unwrap())

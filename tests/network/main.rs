@@ -13,6 +13,7 @@ mod links;
 mod made;
 mod names;
 mod others;
+mod resolve;
 mod servers;
 
 /// Of the DHCP server.

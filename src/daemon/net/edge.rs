@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use nix::libc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     changes::code,
@@ -23,6 +23,7 @@ use super::{
     ledger::{Entry, Ledger, Undo},
     netlink::Netlink,
     port::{Port, Received},
+    resolve::Names,
     solicit,
     step::{Setting, Step},
     sysctl::{self, Planned},
@@ -40,11 +41,13 @@ pub struct Edge {
     ports6: BTreeMap<u32, Port>,
     arp: BTreeMap<u32, Port>,
     to: mpsc::Sender<Received>,
+    /// For those who look names up.
+    names: watch::Sender<Names>,
 }
 
 impl Edge {
-    /// `to` is where received messages go.
-    pub fn new(netlink: Netlink, root: &Root, to: mpsc::Sender<Received>) -> Self {
+    /// `to` is where received messages go, `names` where what the resolver has to know does.
+    pub fn new(netlink: Netlink, root: &Root, to: mpsc::Sender<Received>, names: watch::Sender<Names>) -> Self {
         Self {
             netlink,
             root: root.clone(),
@@ -55,6 +58,7 @@ impl Edge {
             ports6: BTreeMap::new(),
             arp: BTreeMap::new(),
             to,
+            names,
         }
     }
 
@@ -144,7 +148,11 @@ impl Edge {
             Step::Solicit(index, mac) => solicit::send(index, mac).context("asking for a router advertisement")?,
             Step::Broadcast(index, message) => self.send(index, Ipv4Addr::BROADCAST, &message)?,
             Step::Send { index, to, message } => self.send(index, to, &message)?,
-            Step::Resolver { nameservers, search } => self.resolver(&nameservers, &search)?,
+            Step::Resolver { nameservers, search } => {
+                let written = self.resolver(&nameservers, &search);
+                self.names.send_replace(Names { servers: nameservers, search });
+                written?;
+            }
             Step::LeaveUp(index) => self.note(|ledger| ledger.strike(&Entry::Up(index))),
             Step::LeaveAll(index) => self.note(|ledger| ledger.leave(index)),
             Step::Forget(index) => self.note(|ledger| ledger.forget(index)),
@@ -308,7 +316,7 @@ mod tests {
     async fn what_may_have_been_done_is_undone_and_what_was_not_is_no_failure() {
         let root = Fixture::new(&[]); // without /etc, so that no file can be written either
         let (to, _messages) = mpsc::channel(1);
-        let mut edge = Edge::new(Netlink::open().unwrap(), &root, to);
+        let mut edge = Edge::new(Netlink::open().unwrap(), &root, to, watch::channel(Names::default()).0);
         let ip = Ipv4Addr::new(192, 0, 2, 7);
         let address = Address { index: NOWHERE, address: ip.into(), prefix: 24, peer: None, valid: None };
         let (destination, gateway, onlink) = (Ipv4Addr::UNSPECIFIED.into(), None, false);

@@ -21,6 +21,7 @@ mod owner;
 mod packet;
 mod plan;
 mod port;
+pub mod resolve;
 mod rtmessage;
 mod solicit;
 mod step;
@@ -46,6 +47,7 @@ use self::{
     netlink::{Change, Netlink},
     plan::Plan,
     port::Received,
+    resolve::{Names, Resolver},
     step::{Event, LinkSeen},
 };
 use crate::{config::network::NetworkConfig, control::message::Link, root::Root};
@@ -62,6 +64,7 @@ const MESSAGES: usize = 16;
 pub struct Net {
     journal: Journal,
     links: watch::Receiver<Arc<[Link]>>,
+    resolver: Resolver,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -72,8 +75,10 @@ pub fn start(config: NetworkConfig, root: Root) -> Net {
     let (shown, links) = watch::channel(Arc::from([]));
     let (stop, stopped) = oneshot::channel();
     let journal = Journal::new(&root);
-    let task = crate::task::spawn(run(config, root, shown, stopped));
-    Net { journal, links, stop, task }
+    let (names, known) = watch::channel(Names::default());
+    let resolver = Resolver::new(&root, known);
+    let task = crate::task::spawn(run(config, root, (shown, names), stopped));
+    Net { journal, links, resolver, stop, task }
 }
 
 /// Takes away what a daemon of this boot that was killed has added, for when no other one comes after it. Logs what
@@ -94,6 +99,11 @@ impl Net {
         self.links.clone()
     }
 
+    /// For names that are dialled.
+    pub fn resolver(&self) -> Resolver {
+        self.resolver.clone()
+    }
+
     /// Takes away all that was added, unless it is to be kept, last first, within ten seconds. Logs what fails. The lease is not given back: see
     /// `dhcp`.
     pub async fn undo(mut self) {
@@ -109,7 +119,10 @@ impl Net {
     }
 }
 
-async fn run(config: NetworkConfig, root: Root, shown: watch::Sender<Arc<[Link]>>, stop: oneshot::Receiver<()>) {
+/// What others learn from the network.
+type Told = (watch::Sender<Arc<[Link]>>, watch::Sender<Names>);
+
+async fn run(config: NetworkConfig, root: Root, (shown, names): Told, stop: oneshot::Receiver<()>) {
     let netlink = match edge::open(&root).await {
         Ok(netlink) => netlink,
         Err(error) => {
@@ -120,7 +133,7 @@ async fn run(config: NetworkConfig, root: Root, shown: watch::Sender<Arc<[Link]>
     let (to, messages) = mpsc::channel(MESSAGES);
     let (neednet, keep) = (config.neednet, config.keep);
     let plan = Plan::new(config, hostname(&root), seed());
-    let edge = Edge::new(netlink, &root, to);
+    let edge = Edge::new(netlink, &root, to, names);
     Room { root, neednet, keep, began: Instant::now(), plan, edge, connected: true, messages, shown }.serve(stop).await;
 }
 
