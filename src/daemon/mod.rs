@@ -42,8 +42,8 @@ use console::capture::Capture;
 use house::Rooms;
 use lifecycle::Lifecycle;
 use listener::Listener;
-use net::Net;
 use once::UsedKeys;
+use net::{Net, resolve::Resolver};
 use prompt::broker::View;
 use prompt::emergency::{self, Hold};
 use rescue::Rescue;
@@ -99,7 +99,8 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
     let console = Console::new(root.clone(), capture.as_ref().map(Capture::captured));
     let (stopping, stopped) = watch::channel(false);
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
-    let rescue = Arc::new(Rescue::new(root.clone()));
+    let resolver = net.as_ref().map_or_else(|| Resolver::alone(&root), Net::resolver);
+    let rescue = Arc::new(Rescue::new(root.clone(), resolver));
     let house = Arc::new(Rooms {
         broker: broker.clone(),
         hook,

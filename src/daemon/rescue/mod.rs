@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::config::grants::Grants;
 use crate::control::message::{Destination, Start};
 use crate::control::server::{Listening, Program};
+use crate::daemon::net::resolve::Resolver;
 use crate::root::Root;
 use running::Running;
 
@@ -36,14 +37,15 @@ const END: Duration = Duration::from_secs(8);
 
 pub struct Rescue {
     root: Root,
+    resolver: Resolver,
     /// How many programs there are.
     programs: Arc<watch::Sender<usize>>,
     ending: watch::Sender<bool>,
 }
 
 impl Rescue {
-    pub fn new(root: Root) -> Self {
-        Self { root, programs: Arc::new(watch::Sender::new(0)), ending: watch::Sender::new(false) }
+    pub fn new(root: Root, resolver: Resolver) -> Self {
+        Self { root, resolver, programs: Arc::new(watch::Sender::new(0)), ending: watch::Sender::new(false) }
     }
 
     /// Starts a program. The error is for a person.
@@ -74,7 +76,7 @@ impl Rescue {
 
     /// The stream. The error is for a person.
     pub async fn connect(&self, to: Destination) -> Result<OwnedFd, String> {
-        forward::connect(&self.root, &to).await
+        forward::connect(&self.root, &self.resolver, &to).await
     }
 
     /// `gateway_ports`: whether a listener may be reached from other machines. The error is for a person.

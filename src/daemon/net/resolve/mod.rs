@@ -92,6 +92,11 @@ impl Resolver {
         Self { root: root.clone(), ours, port: PORT }
     }
 
+    /// One that knows only what files say.
+    pub fn alone(root: &Root) -> Self {
+        Self::new(root, watch::channel(Names::default()).1)
+    }
+
     /// The addresses of a host, at least one, the likelier first; ten seconds at most. `host` is a name, with or without a
     /// domain, or an address, with or without brackets.
     ///

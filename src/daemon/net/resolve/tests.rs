@@ -1,14 +1,10 @@
 use super::*;
 use crate::root::tests::Fixture;
 
-fn resolver(root: &Root) -> Resolver {
-    Resolver::new(root, watch::channel(Names::default()).1)
-}
-
 #[tokio::test]
 async fn without_a_server() {
     let root = Fixture::new(&[("/etc/hosts", b"192.0.2.7 box\n2001:db8::7 box\n")]);
-    let it = resolver(&root);
+    let it = Resolver::alone(&root);
     for (host, found) in [
         ("192.0.2.7", &["192.0.2.7:22"][..]),
         ("2001:db8::7", &["[2001:db8::7]:22"]),
