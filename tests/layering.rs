@@ -74,6 +74,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "config/key.rs",
             "config/network/",
             "config/role.rs",
+            "config/role_entry.rs",
             "control/message.rs",
             "daemon/console/terminal.rs",
             "daemon/listener/crowd.rs",

@@ -38,6 +38,9 @@ pub struct Settings {
     /// Volumes whose key file is fed.
     #[serde(rename = "key")]
     pub keys: Vec<KeyPlace>,
+    /// Read by [`super::role_entry`].
+    #[serde(rename = "role", deserialize_with = "read_elsewhere")]
+    pub roles: (),
 }
 
 impl Default for Settings {
@@ -50,6 +53,7 @@ impl Default for Settings {
             console_capture: true,
             allow_no_keys: false,
             keys: Vec::new(),
+            roles: (),
         }
     }
 }
@@ -88,6 +92,10 @@ fn switch_or_section<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool,
         }
     }
     deserializer.deserialize_any(Network)
+}
+
+fn read_elsewhere<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    IgnoredAny::deserialize(deserializer).map(drop)
 }
 
 impl Settings {

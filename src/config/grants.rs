@@ -43,6 +43,9 @@ pub enum Granted {
 }
 
 impl Granted {
+    pub const ALL: [Self; 7] =
+        [Self::Unlock, Self::Feed, Self::Peek, Self::Status, Self::Reboot, Self::Poweroff, Self::Hold];
+
     /// As it is called.
     pub fn name(self) -> &'static str {
         match self {
@@ -152,6 +155,13 @@ impl Grants {
         if permitted { Ok(()) } else { Err("may not do that") }
     }
 
+    /// Whether somebody with these could as well not log in.
+    pub fn is_nothing(&self) -> bool {
+        let forwards = [&self.open, &self.listen].into_iter().any(|permitted| *permitted != Permitted::nothing());
+        let programs = self.shell || self.exec || self.command.is_some() || self.sftp.is_some();
+        self.commands.is_empty() && !forwards && !programs
+    }
+
     pub fn has(&self, command: Granted) -> bool {
         self.commands.contains(&command)
     }
@@ -168,6 +178,11 @@ impl Grants {
             (What::Sftp, None) => Err("has no directory for sftp"),
         }
     }
+}
+
+/// Whether a variable of the environment may be called so (`valid_env_name()` in OpenSSH's misc.c).
+pub fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 impl Permitted {

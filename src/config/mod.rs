@@ -12,6 +12,7 @@ pub mod initramfs_tools;
 pub mod key;
 pub mod network;
 pub mod role;
+pub mod role_entry;
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -20,6 +21,7 @@ use crate::root::Root;
 use crate::secret::Secret;
 use cmdline::CommandLine;
 use file::Settings;
+use role::Roles;
 
 pub const CONFIG_FILE: &str = "/etc/vestibule/config.toml";
 pub const HOST_KEY: &str = "/etc/vestibule/ssh_host_ed25519_key";
@@ -36,6 +38,9 @@ const MAX_FILE: u64 = 256 << 10;
 pub struct Config {
     pub host: String,
     pub settings: Settings,
+    pub roles: Roles,
+    /// Names of roles that the configuration has a word on.
+    pub configured_roles: Vec<String>,
     /// `rd.vestibule=0`
     pub disabled: bool,
     pub command_line: CommandLine,
@@ -57,7 +62,13 @@ impl Config {
             problems.extend(not_said);
         }
         problems.extend(firmware::add(root, &mut command_line));
-        let from_file = match read(root, CONFIG_FILE).map(|text| text.map(|text| file::parse(&text))) {
+        let text = read(root, CONFIG_FILE);
+        let (roles, configured_roles, wrong) = match &text {
+            Ok(text) => role_entry::read(text.as_deref().unwrap_or_default()),
+            Err(_) => role_entry::unreadable(),
+        };
+        problems.extend(wrong.into_iter().map(|reason| format!("{CONFIG_FILE}: {reason}")));
+        let from_file = match text.map(|text| text.map(|text| file::parse(&text))) {
             Ok(None) => Settings::default(),
             Ok(Some(Ok((settings, wrong)))) => {
                 problems.extend(wrong.into_iter().map(|reason| format!("{CONFIG_FILE}: {reason}")));
@@ -85,6 +96,8 @@ impl Config {
         Self {
             host: host_name(root),
             settings,
+            roles,
+            configured_roles,
             disabled: !command_line.flag("rd.vestibule", true),
             command_line,
             authorized_keys,
@@ -193,8 +206,20 @@ mod tests {
             "{:?}",
             config.problems
         );
-        let root = Fixture::new(&[("etc/vestibule/config.toml", &[0xff, 0xfe, 0x00])]);
-        assert_eq!(Config::load(&root).problems.len(), 1);
+        let unreadable = Config::load(&Fixture::new(&[("etc/vestibule/config.toml", &[0xff, 0xfe, 0x00])]));
+        assert_eq!((unreadable.problems.len(), unreadable.roles.names().as_str()), (2, "unlock, peek"));
+    }
+
+    #[test]
+    fn roles_count_although_another_setting_is_wrong() {
+        let text = b"prot = 1\n[[role]]\nname = \"root\"\nshell = false\n[[role]]\nname = \"x\"\nshel = true\n";
+        let config = Config::load(&Fixture::new(&[("etc/vestibule/config.toml", text)]));
+        assert!(!config.roles.find("root").unwrap().grants.shell && config.roles.find("x").is_none());
+        assert!(
+            config.problems[0].starts_with("/etc/vestibule/config.toml: line 7: [role] shel: "),
+            "{:?}",
+            config.problems
+        );
     }
 
     #[test]

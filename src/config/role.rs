@@ -12,24 +12,52 @@ pub struct Role {
 
 /// All roles of this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Roles(Vec<Role>);
+pub struct Roles {
+    roles: Vec<Role>,
+    /// Those that are configured and couldn't be understood: nobody has them.
+    refused: Vec<String>,
+}
 
 impl Default for Roles {
     /// Those that are built in.
     fn default() -> Self {
-        Self(vec![root(), unlock(), peek(), sftp()])
+        Self { roles: vec![root(), unlock(), peek(), sftp()], refused: Vec::new() }
     }
 }
 
 impl Roles {
     /// The role that a login name stands for.
     pub fn find(&self, name: &str) -> Option<&Role> {
-        self.0.iter().find(|role| role.name == name)
+        self.roles.iter().find(|role| role.name == name)
+    }
+
+    /// Why [`Roles::find`] finds nothing, for a person.
+    pub fn refusal(&self, name: &str) -> String {
+        match self.refused.iter().any(|refused| refused == name) {
+            true => {
+                "this role has a mistake in the configuration (see: vestibule status), and admits nobody".to_owned()
+            }
+            false => format!("no such role; the login name is one of {}", self.names()),
+        }
+    }
+
+    /// Adds a role, or puts it in the place of the one of that name.
+    pub fn put(&mut self, role: Role) {
+        match self.roles.iter_mut().find(|other| other.name == role.name) {
+            Some(place) => *place = role,
+            None => self.roles.push(role),
+        }
+    }
+
+    /// Nobody has this role.
+    pub fn refuse(&mut self, name: &str) {
+        self.roles.retain(|role| role.name != name);
+        self.refused.push(name.to_owned());
     }
 
     /// `root, unlock, peek`, for messages.
     pub fn names(&self) -> String {
-        self.0.iter().map(|role| role.name.as_str()).collect::<Vec<_>>().join(", ")
+        self.roles.iter().map(|role| role.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -28,7 +28,6 @@ use tokio::task::JoinHandle;
 
 use crate::config::family::Family;
 use crate::config::network::NetworkConfig;
-use crate::config::role::Roles;
 use crate::config::{Config, HOST_KEY};
 use crate::control::SOCKET;
 use crate::control::message::{Link, Phase, Setup, Status};
@@ -169,7 +168,7 @@ fn start_listener(
     if keys.iter().any(|key| key.authority.is_some()) {
         clock::not_before(built, root);
     }
-    let roles = Roles::default();
+    let roles = config.roles;
     let (host, authorized_keys, login_seconds) = (config.host, config.authorized_keys, config.settings.login_seconds);
     let setup = Box::new(move |peer: &str| Setup {
         host: host.clone(),

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 use anyhow::bail;
 
 use super::keys;
+use crate::config::grants::Permitted;
 use crate::config::network::NetworkConfig;
+use crate::config::role::Role;
 use crate::config::{AUTHORIZED_KEYS, CONFIG_FILE, Config, HOST_KEY, HOST_NAME};
 use crate::root::Root;
 use crate::session::ssh::authorized_keys;
@@ -48,6 +50,15 @@ pub fn check(root: &Root) -> Findings {
         None => found.errors.push(format!("there is no host key {HOST_KEY}: run \"vestibule keys\"")),
         Some(Err(error)) => found.errors.push(format!("{HOST_KEY}: {error:#}")),
         Some(Ok(_)) => {}
+    }
+    let role = |name: &String| config.roles.find(name);
+    for Role { name, grants } in config.configured_roles.iter().filter_map(role) {
+        if grants.is_nothing() {
+            found.warnings.push(format!("the role {name} may do nothing; see {CONFIG_FILE}"));
+        }
+        if grants.gateway_ports && grants.listen == Permitted::nothing() {
+            found.warnings.push(format!("the role {name} has gateway-ports, but may not listen anywhere (listen-on)"));
+        }
     }
     let (network, warnings) = NetworkConfig::choose(&config.command_line, config.settings.configured.as_ref());
     found.warnings.extend(warnings);
@@ -167,6 +178,16 @@ mod tests {
         assert!(
             found.warnings.iter().any(|warning| warning.ends_with("authorized_keys:1: its expiry-time has passed"))
         );
+    }
+
+    #[test]
+    fn roles_are_looked_at() {
+        let role = |lines: &str| check(&host(KEY, &format!("[[role]]\nname = \"x\"\n{lines}\n")));
+        assert_eq!(role("commands = [\"status\"]").warnings, [""; 0]);
+        assert!(role("").warnings[0].contains("the role x may do nothing"));
+        assert!(role("shell = true\ngateway-ports = true").warnings[0].contains("may not listen"));
+        let wrong = role("shel = true");
+        assert!(wrong.errors[0].contains("config.toml: line 3: [role] shel") && wrong.errors.len() == 1, "{wrong:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod lines;
+mod roles;
 
 use std::process::{Command, Output, Stdio};
 

@@ -33,6 +33,19 @@ impl<'a> Entry<'a> {
         Some(Self::new(kind.to_owned(), text, key.span().start, table))
     }
 
+    /// The tables of a list `[[kind]]`, and what is there in place of one.
+    pub fn sections(file: &'a Spanned<DeTable<'a>>, kind: &str, text: &'a str) -> Vec<Result<Self, String>> {
+        let Some((key, value)) = file.get_ref().get_key_value(kind) else { return Vec::new() };
+        let wrong = |at| format!("line {}: {kind}: this is a list of tables; write [[{kind}]]", line(text, at));
+        let Some(list) = value.get_ref().as_array() else { return vec![Err(wrong(key.span().start))] };
+        list.iter()
+            .map(|item| match item.get_ref().as_table() {
+                Some(table) => Ok(Self::new(kind.to_owned(), text, item.span().start, table)),
+                None => Err(wrong(item.span().start)),
+            })
+            .collect()
+    }
+
     fn new(kind: String, text: &'a str, at: usize, table: &'a DeTable<'a>) -> Self {
         Self { kind, text, at, table, known: Vec::new(), problems: Vec::new(), skipped: false }
     }
@@ -49,6 +62,11 @@ impl<'a> Entry<'a> {
     pub fn problem(&mut self, key: &str, what: &str) {
         let at = self.table.get_key_value(key).map_or(self.at, |(key, _)| key.span().start);
         self.problems.push(format!("line {}: [{}] {key}: {what}", line(self.text, at), self.kind));
+    }
+
+    /// A mistake in a part of it, which is told with its place already.
+    pub fn pass_on(&mut self, problem: String) {
+        self.problems.push(problem);
     }
 
     /// The good values of a key that may have one or several.
@@ -116,6 +134,39 @@ impl<'a> Entry<'a> {
             self.problem(key, &format!("this is a list of tables; write [[{}.{key}]]", self.kind));
         }
         tables
+    }
+
+    /// The table `key = { … }`, if there is one.
+    pub fn table(&mut self, key: &'static str) -> Option<Entry<'a>> {
+        self.known.push(key);
+        let value = self.table.get(key)?;
+        let Some(table) = value.get_ref().as_table() else {
+            self.problem(key, "this is a table; write { … }");
+            return None;
+        };
+        Some(Entry::new(format!("{}.{key}", self.kind), self.text, value.span().start, table))
+    }
+
+    /// Whether a key is switched off in place of a table.
+    pub fn is_off(&self, key: &str) -> bool {
+        matches!(self.table.get(key).map(Spanned::get_ref), Some(DeValue::Boolean(false)))
+    }
+
+    /// All keys, whatever they are called, with their texts.
+    pub fn texts(self) -> (Vec<(String, String)>, Vec<String>) {
+        let (mut texts, mut problems) = (Vec::new(), self.problems);
+        for (key, value) in self.table {
+            match value.get_ref().as_str() {
+                Some(text) => texts.push((key.get_ref().to_string(), text.to_owned())),
+                None => problems.push(format!(
+                    "line {}: [{}] {}: this is a text; write it in quotes",
+                    line(self.text, key.span().start),
+                    self.kind,
+                    key.get_ref()
+                )),
+            }
+        }
+        (texts, problems)
     }
 
     /// Nothing more is read: no word about the other keys.

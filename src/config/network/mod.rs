@@ -7,7 +7,7 @@
 mod arguments;
 mod bond;
 mod draft;
-mod entry;
+pub(super) mod entry;
 mod field;
 pub mod ibft;
 mod ip;

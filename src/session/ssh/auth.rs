@@ -79,7 +79,7 @@ impl Policy {
     }
 
     fn role(&self, user: &str) -> Result<&Role, String> {
-        self.roles.find(user).ok_or_else(|| format!("no such role; the login name is one of {}", self.roles.names()))
+        self.roles.find(user).ok_or_else(|| self.roles.refusal(user))
     }
 
     /// By the first line that admits, as sshd does; else why the last one doesn't.
@@ -112,7 +112,7 @@ fn admit(role: &Role, key: String, narrowing: Narrowing) -> Result<Admission, St
     match (&role.grants.command, &narrowing.command) {
         // Neither is narrower than the other.
         (Some(one), Some(other)) if one != other => {
-            Err(format!("the role {} runs one command only, and the key's line forces another", role.name))
+            Err(format!("the role {} has a command of its own, and the key's line forces another", role.name))
         }
         _ => {
             let grants = role.grants.clone().narrowed_by(&narrowing);

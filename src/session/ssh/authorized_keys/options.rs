@@ -6,7 +6,7 @@
 use super::from::Sources;
 use super::time;
 use crate::config::destination;
-use crate::config::grants::Narrowing;
+use crate::config::grants::{Narrowing, is_variable};
 
 /// What the options of a line say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,10 +120,9 @@ fn set_once<T>(place: &mut Option<T>, value: T, name: &str) -> Result<(), String
     }
 }
 
-/// `NAME=value`; names as `valid_env_name()` in OpenSSH's misc.c has them.
-pub fn variable(text: &str) -> Result<(String, String), String> {
+fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=value"))?;
-    match !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+    match is_variable(name) {
         true => Ok((name.to_owned(), value.to_owned())),
         false => Err(format!("{name:?} is no name of a variable")),
     }
