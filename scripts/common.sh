@@ -6,6 +6,9 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 # Zig comes as a Python package: a C compiler and a musl for every architecture but this machine's.
 export zig_python="$top/target/zig/bin/python3" zig_version=0.15.2
 
+# Judges what an SSH server offers; a test of tests/keys runs it.
+export audit_python="$top/target/audit/bin/python3" audit_version=3.9.0
+
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
 die() {

@@ -1,6 +1,7 @@
 //! Who gets in with which key, and what is left to do: authorized_keys, certificates, tokens and roles, with OpenSSH's own
 //! client and ssh-keygen.
 
+mod audit;
 mod certificates;
 #[allow(dead_code)] // other tests use the rest of it
 #[path = "../common/mod.rs"]
