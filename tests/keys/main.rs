@@ -8,6 +8,7 @@ mod certificates;
 mod common;
 mod lines;
 mod roles;
+mod tokens;
 
 use std::process::{Command, Output, Stdio};
 
