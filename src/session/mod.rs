@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use russh::server::{Config, RunningSession, run_stream};
-use russh::{MethodKind, MethodSet, SshId};
+use russh::{Limits, MethodKind, MethodSet, SshId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ use ssh::IDENTIFICATION;
 use ssh::algorithms::preferred;
 use ssh::auth::Policy;
 use ssh::authorized_keys;
-use ssh::handler::{Connection, Progress};
+use ssh::handler::{Connection, MAX_OFFERS, Progress};
 use stream::Greeted;
 
 /// The daemon sends the setup at once; without it there is nothing to do here.
@@ -38,8 +38,17 @@ const SETUP_DEADLINE: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_millis(1500);
 /// How long the peer has to leave by itself, and then to read the disconnect message.
 const LEAVE: Duration = Duration::from_millis(500);
-/// A silent peer is asked whether it is there after this time, and given up after three such times without a reply.
-const KEEPALIVE: Duration = Duration::from_secs(15);
+/// A silent peer is asked whether it is there after this time, and again, [`KEEPALIVES`] times in all. Without a reply it
+/// is given up one such time later, 48 s after its last sign of life: dead peers are gone within a minute, and an outage
+/// of half a minute is survived.
+const KEEPALIVE: Duration = Duration::from_secs(12);
+const KEEPALIVES: usize = 3;
+/// Authentication requests of one connection that may be refused, each key that is offered among them. More than the 6 of
+/// MaxAuthTries (sshd_config(5)): that is for passwords, and keeps out people whose agent has seven keys.
+const AUTH_TRIES: usize = MAX_OFFERS as usize;
+/// New keys after so many bytes in one direction, or so much time (RFC 4253 section 9).
+const REKEY_BYTES: usize = 1 << 30;
+const REKEY_TIME: Duration = Duration::from_secs(3600);
 /// Refusals take this long, so that their time tells nothing about why.
 const REJECTION: Duration = Duration::from_millis(100);
 
@@ -106,10 +115,11 @@ fn server_config(setup: &Setup) -> anyhow::Result<Config> {
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![key],
         preferred: preferred(),
-        max_auth_attempts: 6,
+        max_auth_attempts: AUTH_TRIES,
         inactivity_timeout: None, // idle screens may wait for days; dead peers are found by keep-alive
         keepalive_interval: Some(KEEPALIVE),
-        keepalive_max: 3,
+        keepalive_max: KEEPALIVES,
+        limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
         window_size: 64 << 10, // a passphrase and keystrokes; more would only be memory for a flood
         channel_buffer_size: 16,
         ..Config::default()

@@ -22,8 +22,9 @@ use crate::control::message::{Login, Request};
 use crate::session::command::{self, Command};
 use crate::session::run::{Input, Io, Output, run};
 
-/// Keys that one connection may offer. An agent with more than this is rare, and each offer is work for us.
-const MAX_OFFERS: u32 = 30;
+/// Keys that one connection may offer. An agent with more than this is rare, and each offer is work for us. russh counts
+/// those that are refused (`session::AUTH_TRIES`), here they are counted all.
+pub const MAX_OFFERS: u32 = 30;
 /// Channels of one connection at once; people multiplex a handful.
 const MAX_CHANNELS: usize = 8;
 /// Packets from the user that a command has not read yet. Commands read at once, so only a flood gets here.
@@ -245,6 +246,8 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
+        // `channel_close` is called only where the peer closes first: those that a command's end has closed go here.
+        self.channels.retain(|_, state| !state.task.as_ref().is_some_and(JoinHandle::is_finished));
         if self.admission.is_none() || self.channels.len() >= MAX_CHANNELS {
             reply.reject(russh::ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
