@@ -49,6 +49,9 @@ enum Action {
         /// The kind of initramfs, where its askers need particular care
         #[arg(long)]
         family: Option<Family>,
+        /// Serve one session, and end as at hand-over when it is over
+        #[arg(long)]
+        once: bool,
     },
     /// Ask for a passphrase here and over SSH, and open the volume (for hooks of an initramfs)
     Open(open::What),
@@ -103,7 +106,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
     };
     let root = Root::new(arguments.root);
     match arguments.action {
-        Action::Serve { family } => daemon::main(root, family)?,
+        Action::Serve { family, once } => daemon::main(root, family, once)?,
         Action::Open(what) => return open::command(&root, what),
         Action::Session => session::main()?,
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),

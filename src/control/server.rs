@@ -88,6 +88,8 @@ pub enum Access {
 pub struct SessionAccess {
     pub setup: Setup,
     pub reports: mpsc::Sender<Report>,
+    /// Where only one session may log in: whether one has.
+    pub taken: Option<watch::Sender<bool>>,
 }
 
 pub enum Report {
@@ -115,10 +117,10 @@ pub async fn serve(stream: UnixStream, access: Access, house: Arc<dyn House>) ->
         }
     });
     let mut gate = Gate::Open;
-    if let Access::Session(SessionAccess { setup, reports }) = access {
+    if let Access::Session(SessionAccess { setup, reports, taken }) = access {
         let roles = setup.roles.clone();
         let _ = events.send((0, Event::Setup(setup), vec![])).await; // a session that has died is noticed below
-        gate = Gate::Session { reports, roles, bound: None };
+        gate = Gate::Session { reports, taken, roles, bound: None };
     }
     let mut open = HashMap::new();
     let programs = Programs::default();
@@ -161,6 +163,7 @@ enum Gate {
     Open,
     Session {
         reports: mpsc::Sender<Report>,
+        taken: Option<watch::Sender<bool>>,
         roles: Roles,
         /// The role's name, and what is left of it for the key that was used.
         bound: Option<(String, Arc<Grants>)>,
@@ -169,8 +172,11 @@ enum Gate {
 
 impl Gate {
     fn check(&mut self, request: &Request, house: &dyn House) -> Result<(), String> {
-        let Self::Session { reports, roles, bound } = self else { return Ok(()) };
+        let Self::Session { reports, taken, roles, bound } = self else { return Ok(()) };
         match (request, &bound) {
+            (Request::Login(_), None) if taken.as_ref().is_some_and(|taken| *taken.borrow()) => {
+                Err("this server serves one session, and another has logged in".to_owned())
+            }
             (Request::Login(login), None) => {
                 let role = roles.find(&login.role).ok_or_else(|| format!("no role is called {:?}", login.role))?;
                 if login.narrowing.once {
@@ -178,7 +184,11 @@ impl Gate {
                     house.use_once(login.key.split(' ').next().unwrap_or_default())?;
                 }
                 *bound = Some((role.name.clone(), Arc::new(role.grants.clone().narrowed_by(&login.narrowing))));
-                reports.try_send(Report::LoggedIn(login.clone())).map_err(|_| "the daemon is stopping".to_owned())
+                reports.try_send(Report::LoggedIn(login.clone())).map_err(|_| "the daemon is stopping".to_owned())?;
+                if let Some(taken) = taken {
+                    taken.send_replace(true);
+                }
+                Ok(())
             }
             (Request::LoginFailed { user, reason }, None) => {
                 // A flood of failures may overflow the queue: then some go unlogged, which is wanted.

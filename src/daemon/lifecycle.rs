@@ -1,5 +1,5 @@
-//! Why the daemon ends: a signal (systemd's stop at hand-over), or `vestibule stop` (the hand-over hook of other
-//! initramfs).
+//! Why the daemon ends: a signal (systemd's stop at hand-over), `vestibule stop` (the hand-over hook of other
+//! initramfs), or the end of the one session that `serve --once` serves.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 pub enum Reason {
     Signal(&'static str),
     Asked,
+    Served,
 }
 
 impl std::fmt::Display for Reason {
@@ -15,6 +16,7 @@ impl std::fmt::Display for Reason {
         match self {
             Self::Signal(name) => write!(f, "{name}"),
             Self::Asked => f.write_str("vestibule stop"),
+            Self::Served => f.write_str("the one session of --once is over"),
         }
     }
 }
@@ -33,6 +35,10 @@ impl Stopper {
     pub fn stop(&self) {
         // A full or closed queue means that the daemon is ending already.
         let _ = self.0.try_send(Reason::Asked);
+    }
+
+    pub fn served(&self) {
+        let _ = self.0.try_send(Reason::Served); // as above
     }
 }
 

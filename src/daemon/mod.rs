@@ -39,7 +39,7 @@ use crate::{hardening, image, kmsg};
 use console::Console;
 use console::capture::Capture;
 use house::Rooms;
-use lifecycle::Lifecycle;
+use lifecycle::{Lifecycle, Stopper};
 use listener::Listener;
 use net::{Net, resolve::Resolver};
 use once::UsedKeys;
@@ -51,10 +51,15 @@ use sources::Sources;
 /// Accepting fails when descriptors or memory are short; that is not mended by trying at once.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
+/// Threads that start session processes, when there are any to start: the daemon itself doesn't wait for that.
+const STARTERS: usize = 2;
+/// They do nothing else, and all memory is locked.
+const STARTER_STACK: usize = 128 << 10;
+
 /// Runs the daemon until hand-over.
 ///
-/// `family` is what the hook that started it knows about the initramfs.
-pub fn main(root: Root, family: Option<Family>) -> anyhow::Result<()> {
+/// `family` is what the hook that started it knows about the initramfs; with `once`, one session is served.
+pub fn main(root: Root, family: Option<Family>, once: bool) -> anyhow::Result<()> {
     kmsg::start(&root);
     for refused in hardening::keep_memory_private() {
         log::warn!("ignoring: {refused}");
@@ -72,12 +77,14 @@ pub fn main(root: Root, family: Option<Family>) -> anyhow::Result<()> {
         Ok(all) => log::info!("{all}"),
         Err(lacking) => log::warn!("{lacking}"),
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(run(root, config, family))
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(STARTERS).thread_stack_size(STARTER_STACK);
+    let runtime = runtime.build().context("starting the runtime")?;
+    runtime.block_on(run(root, config, family, once))
 }
 
 /// The whole life of the daemon, in order.
-async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Result<()> {
+async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> anyhow::Result<()> {
     let (mut lifecycle, stopper) = Lifecycle::start().context("taking over the signals")?;
     let control = ControlSocket::bind(&root).await?;
     let (network, mut problems) = NetworkConfig::choose(&config.command_line, config.settings.configured.as_ref());
@@ -98,6 +105,7 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
     let console = Console::new(root.clone(), capture.as_ref().map(Capture::captured));
     let (stopping, stopped) = watch::channel(false);
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
+    let once = once.then(|| stopper.clone());
     let resolver = net.as_ref().map_or_else(|| Resolver::alone(&root), Net::resolver);
     let rescue = Arc::new(Rescue::new(root.clone(), resolver));
     let house = Arc::new(Rooms {
@@ -110,7 +118,7 @@ async fn run(root: Root, config: Config, family: Option<Family>) -> anyhow::Resu
         stopper,
     });
     let port = config.settings.port;
-    let listener = start_listener(config, &root, house.clone(), stopped.clone(), &mut problems);
+    let listener = start_listener(config, &root, house.clone(), (stopped.clone(), once), &mut problems);
     let seen = (broker.view(), hold, net.as_ref().map(Net::links));
     let observer = crate::task::spawn(observe(seen, problems, (status, stopped.clone())));
     let message = listener.is_some().then(|| plymouth::start(root.clone(), statuses, stopped.clone(), port));
@@ -149,7 +157,7 @@ fn start_listener(
     config: Config,
     root: &Root,
     house: Arc<dyn House>,
-    stopping: watch::Receiver<bool>,
+    (stopping, once): (watch::Receiver<bool>, Option<Stopper>),
     problems: &mut Vec<String>,
 ) -> Option<JoinHandle<()>> {
     let host_key = match usable_host_key(config.host_key) {
@@ -180,7 +188,7 @@ fn start_listener(
         login_seconds,
     });
     let login = Duration::from_secs(login_seconds);
-    let listener = Listener { port: config.settings.port, setup, login, house, stopping };
+    let listener = Listener { port: config.settings.port, setup, login, house, stopping, once };
     Some(crate::task::spawn(listener.run()))
 }
 

@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::capacity::Capacity;
-use super::crowd::{Crowd, Id, Rung};
+use super::crowd::{Crowd, Id, Rung, Turn};
 use super::penalty::{Offence, Penalties};
 use super::quiet::Quiet;
 use super::source::source;
+
+/// Between two times that one who waits asks for room: a thousand of them make two thousand questions a second,
+/// and for a person it is short.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub struct Census(Arc<Mutex<Counts>>);
@@ -57,10 +61,17 @@ impl Census {
     pub fn enter(&self, peer: IpAddr) -> Place {
         let (source, told) = (source(peer), Arc::new(Notify::new()));
         let mut counts = self.lock();
-        let (id, leaves) = counts.crowd.enter(source, chance());
+        let (id, leaves) = counts.crowd.enter(source, Instant::now(), chance());
         counts.told.insert(id, told.clone());
         counts.send_away(leaves);
         Place { census: self.clone(), id, source, told, logged_in: false }
+    }
+
+    /// Sends everybody away who has not logged in.
+    pub fn close(&self) {
+        let mut counts = self.lock();
+        let all = counts.crowd.clear();
+        counts.send_away(all);
     }
 
     /// A warning that strangers can cause as often as they like.
@@ -87,32 +98,35 @@ impl Counts {
 }
 
 impl Place {
-    /// How long this connection is to be held back before it gets a process, for what others from its source did. It
-    /// counts as held from now on.
-    pub fn hold(&mut self) -> Duration {
+    /// How long this connection is to be held back before it gets a process, for what others from its source did.
+    pub fn hold(&self) -> Duration {
         let mut counts = self.census.lock();
         let hold = counts.penalties.hold(self.source, Instant::now(), chance());
         if !hold.is_zero() {
-            let leaves = counts.crowd.climb(self.id, Rung::Held, chance());
-            counts.send_away(leaves);
+            counts.crowd.climb(self.id, Rung::Held, Instant::now());
         }
         hold
     }
 
-    /// Room for a process.
-    pub fn start(&mut self) -> Result<(), Full> {
+    /// Room for a process now, or a time to wait before it asks again. The time is random, so that of all that wait anyone
+    /// may be the next.
+    pub fn start(&self) -> Result<Option<Duration>, Full> {
         let mut counts = self.census.lock();
         if counts.sessions >= counts.capacity.sessions {
             return Err(Full(counts.sessions));
         }
-        let leaves = counts.crowd.climb(self.id, Rung::Started, chance());
-        counts.send_away(leaves);
-        Ok(())
+        match counts.crowd.start(self.id, Instant::now(), chance()) {
+            Turn::Later => Ok(Some(LONGEST_WAIT.mul_f64(f64::from(chance()) / f64::from(u32::MAX)))),
+            Turn::Now(leaves) => {
+                counts.send_away(leaves);
+                Ok(None)
+            }
+        }
     }
 
     /// It has offered a key that would get in.
-    pub fn known(&mut self) {
-        self.census.lock().crowd.climb(self.id, Rung::Known, chance());
+    pub fn known(&self) {
+        self.census.lock().crowd.climb(self.id, Rung::Known, Instant::now());
     }
 
     pub fn log_in(&mut self) {
@@ -124,7 +138,7 @@ impl Place {
     }
 
     /// It came to nothing.
-    pub fn penalize(&mut self, offence: Offence) {
+    pub fn penalize(&self, offence: Offence) {
         self.census.lock().penalties.add(self.source, offence, Instant::now());
     }
 
@@ -183,19 +197,22 @@ mod tests {
     }
 
     fn started(census: &Census, n: u8) -> Place {
-        let mut place = census.enter(from(n));
-        place.start().unwrap();
+        let place = census.enter(from(n));
+        assert_eq!(place.start().unwrap(), None);
         place
     }
 
     #[test]
-    fn a_flood_makes_room_at_its_own_cost() {
+    fn a_flood_makes_room_or_waits() {
         let census = Census::new(CAPACITY);
         let owner = started(&census, 1);
-        let flood: Vec<_> = (0..50).map(|_| started(&census, 9)).collect();
+        let flood: Vec<_> = (0..30).map(|_| census.enter(from(9))).collect();
+        let waiting = flood.iter().filter_map(|place| place.start().unwrap()).count();
+        assert_eq!(waiting, flood.len() - CAPACITY.per_source);
+        let _others: Vec<_> = (2..5).map(|n| started(&census, n)).collect();
+        let _one_more = started(&census, 5);
         assert!(!gone(&owner), "the owner is of another source");
-        assert_eq!(flood.iter().filter(|place| !gone(place)).count(), CAPACITY.per_source);
-        assert!(!gone(flood.last().unwrap()), "newcomers come in");
+        assert_eq!(flood.iter().filter(|place| gone(place)).count(), 1, "the flood made room");
     }
 
     #[test]
@@ -203,13 +220,15 @@ mod tests {
         let census = Census::new(CAPACITY);
         let mut places: Vec<_> = (1..=3).map(|n| started(&census, n)).collect();
         places.iter_mut().for_each(Place::log_in);
-        let mut fourth = census.enter(from(4));
+        let fourth = census.enter(from(4));
         assert_eq!(fourth.start().unwrap_err().0, 3, "no room for another login");
+        census.close();
+        assert!(gone(&fourth) && !gone(&places[0]), "only those that wait are sent away");
         places.pop();
         let fifth = started(&census, 5);
         drop((places, fourth, fifth));
-        let counts = census.lock();
-        assert_eq!((counts.sessions, counts.told.len(), counts.crowd.len()), (0, 0, 0));
+        let mut counts = census.lock();
+        assert_eq!((counts.sessions, counts.told.len(), counts.crowd.clear().len()), (0, 0, 0));
     }
 
     #[test]

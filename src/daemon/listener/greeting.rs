@@ -20,7 +20,16 @@ const LONGEST: usize = 255;
 /// Sends our line, and waits until the peer's is there to be read. The error says what came in its place.
 pub async fn exchange(stream: &mut TcpStream) -> Result<()> {
     stream.write_all(IDENTIFICATION.as_bytes()).await?;
-    stream.async_io(Interest::READABLE, || peek(stream)).await
+    loop {
+        // Not `async_io`: where the peer has closed its end, the stream stays ready for ever.
+        let ready = stream.ready(Interest::READABLE).await?;
+        match stream.try_io(Interest::READABLE, || peek(stream)) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            Err(_) if ready.is_read_closed() => return Err(ErrorKind::UnexpectedEof.into()),
+            Err(_) => {}
+            Ok(()) => return Ok(()),
+        }
+    }
 }
 
 /// Whether the peer has closed its end. What it has sent before is still there to be read.
@@ -96,5 +105,16 @@ mod tests {
         drop(client);
         stream.readable().await.unwrap();
         assert!(has_left(&stream).await);
+    }
+
+    #[tokio::test]
+    async fn half_a_line_and_then_nothing_is_an_end() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        client.write_all(b"SSH-2.").await.unwrap();
+        client.shutdown().await.unwrap();
+        let end = tokio::time::timeout(DEADLINE, exchange(&mut stream)).await.expect("not awaited for ever");
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::UnexpectedEof);
     }
 }

@@ -1,7 +1,7 @@
 //! Accepts SSH connections, greets them, and gives each one that answers a session process of its own.
 //!
-//! A flood costs little and keeps nobody out: who says nothing has no process; who has one and does not log in makes room
-//! for newcomers (`crowd`); who comes again and again in vain is held back for some seconds (`penalty`). Nobody is refused
+//! A flood costs little and keeps nobody out: who says nothing has no process; who has one and does not log in in time makes
+//! room for others (`crowd`); who comes again and again in vain is held back for some seconds (`penalty`). Nobody is refused
 //! for what others do.
 
 mod capacity;
@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::control::message::Setup;
 use crate::control::server::House;
+use crate::daemon::lifecycle::Stopper;
 use capacity::Capacity;
 use census::{Census, Full, Place};
 use process::{Session, Surroundings};
@@ -48,6 +49,8 @@ pub struct Listener {
     pub house: Arc<dyn House>,
     /// True from the moment of hand-over.
     pub stopping: watch::Receiver<bool>,
+    /// For a server that serves one session: stops the daemon after it.
+    pub once: Option<Stopper>,
 }
 
 impl Listener {
@@ -57,18 +60,29 @@ impl Listener {
         if let Err(reason) = raised {
             log::warn!("ignoring: {reason}");
         }
-        let mut stopping = self.stopping.clone();
+        let (mut stopping, once) = (self.stopping.clone(), self.once.clone());
+        let (taken, mut seen_taken) = watch::channel(false);
         let door = Arc::new(Door {
             census: Census::new(capacity),
             setup: self.setup,
             login: self.login,
             house: self.house,
             stopping: self.stopping,
+            taken: once.is_some().then_some(taken),
         });
         let mut sessions = JoinSet::new();
-        tokio::select! {
-            () = accept(self.port, &door, &mut sessions) => {}
-            _ = stopping.wait_for(|stopping| *stopping) => {}
+        let somebody_came = tokio::select! {
+            () = accept(self.port, &door, &mut sessions) => false,
+            _ = stopping.wait_for(|stopping| *stopping) => false,
+            Ok(_) = seen_taken.wait_for(|taken| *taken) => true, // never where more than one may come
+        };
+        if let Some(stopper) = once.filter(|_| somebody_came) {
+            // Nobody else comes in any more, and when this session is over, so is the daemon.
+            door.census.close();
+            tokio::select! {
+                () = all_left(&mut sessions) => stopper.served(),
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
         }
         if timeout(GOODBYE, all_left(&mut sessions)).await.is_err() {
             log::warn!("{} SSH sessions did not end in time and are killed", sessions.len());
@@ -108,46 +122,65 @@ struct Door {
     login: Duration,
     house: Arc<dyn House>,
     stopping: watch::Receiver<bool>,
+    taken: Option<watch::Sender<bool>>,
 }
 
 impl Door {
     /// The whole life of a connection, in order.
-    async fn admit(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, mut place: Place) {
+    async fn admit(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, place: Place) {
         let address = source::canonical(peer.ip());
         let deadline = Instant::now() + self.login;
         let (sent_away, mut stopping) = (place.sent_away(), self.stopping.clone());
-        let speaks = tokio::select! {
-            speaks = self.prepare(&mut stream, &mut place, deadline) => speaks,
+        let ready = tokio::select! {
+            ready = self.prepare(&mut stream, &place, deadline) => ready,
             () = sent_away => return,
             _ = stopping.wait_for(|stopping| *stopping) => return,
         };
-        match speaks {
+        match ready {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                return place.warn(|| format!("closed the connection of {address}: {error}"));
-            }
-            Err(_) => return, // it left, or said nothing: nothing has happened
+            Err(Unfit::Wrong(reason)) => return place.warn(|| format!("closed the connection of {address}: {reason}")),
+            Err(Unfit::Gone) => return, // nothing has happened
         }
-        if let Err(Full(sessions)) = place.start() {
-            return place.warn(|| format!("{sessions} SSH sessions are open, turned away {address}"));
-        }
-        let session = match Session::start(stream) {
+        let session = match Session::start(stream).await {
             Ok(session) => session,
             Err(error) => return place.warn(|| format!("an SSH session for {address} could not be started: {error}")),
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let setup = Setup { login_seconds: left.as_secs().max(1), ..(self.setup)(&address.to_string()) };
-        let around = Surroundings { house: self.house.clone(), stopping: self.stopping.clone() };
+        let around =
+            Surroundings { house: self.house.clone(), stopping: self.stopping.clone(), taken: self.taken.clone() };
         // On the heap: most connections of a flood never come so far.
         Box::pin(session.run(setup, place, address, around)).await;
     }
 
     /// Until the peer may have a process.
-    async fn prepare(&self, stream: &mut TcpStream, place: &mut Place, deadline: Instant) -> std::io::Result<()> {
+    async fn prepare(&self, stream: &mut TcpStream, place: &Place, deadline: Instant) -> Result<(), Unfit> {
         stream.set_nodelay(true)?;
-        setsockopt(&stream, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS)?;
-        timeout_at(deadline.min(Instant::now() + greeting::DEADLINE), greeting::exchange(stream)).await??;
+        setsockopt(&stream, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS).map_err(std::io::Error::from)?;
+        let exchanged = timeout_at(deadline.min(Instant::now() + greeting::DEADLINE), greeting::exchange(stream));
+        exchanged.await.map_err(|_| Unfit::Gone)??;
         sleep(place.hold()).await;
-        if greeting::has_left(stream).await { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+        while Instant::now() < deadline && !greeting::has_left(stream).await {
+            match place.start() {
+                Ok(None) => return Ok(()),
+                Ok(Some(wait)) => sleep(wait).await,
+                Err(Full(sessions)) => return Err(Unfit::Wrong(format!("{sessions} SSH sessions are open"))),
+            }
+        }
+        Err(Unfit::Gone)
+    }
+}
+
+/// Why a connection gets no process.
+enum Unfit {
+    /// It left, or said nothing.
+    Gone,
+    /// What is wrong, for the log.
+    Wrong(String),
+}
+
+impl From<std::io::Error> for Unfit {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == ErrorKind::InvalidData { Self::Wrong(error.to_string()) } else { Self::Gone }
     }
 }

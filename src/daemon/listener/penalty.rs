@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 const FREE: Duration = Duration::from_secs(10);
 /// No sum is more than this: a minute after an attack everything is forgotten.
 const MOST: Duration = Duration::from_secs(60);
-/// Nobody is held back for longer than this. Long enough that a source can start only a few processes each second (see
-/// `crowd::HELD_PER_SOURCE`), short enough that a person waits for it.
+/// Nobody is held back for longer than this: so long that others go first, so short that a person waits for it.
 const LONGEST_HOLD: Duration = Duration::from_secs(3);
 /// Sources that are remembered, of some 50 bytes each. If there are more, the one with the least penalty is forgotten:
 /// a flood from many sources costs the owner nothing, who has none.

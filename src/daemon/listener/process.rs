@@ -32,21 +32,26 @@ pub struct Session {
 pub struct Surroundings {
     pub house: Arc<dyn House>,
     pub stopping: watch::Receiver<bool>,
+    /// Where only one session may log in: whether one has.
+    pub taken: Option<watch::Sender<bool>>,
 }
 
 impl Session {
     /// The session process: the connection is its descriptor 0, the daemon its descriptor 1, and it has nothing else.
-    pub fn start(stream: TcpStream) -> std::io::Result<Self> {
+    pub async fn start(stream: TcpStream) -> std::io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg("session")
             .env_clear()
             .stdin(OwnedFd::from(stream.into_std()?))
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
+            .kill_on_drop(true);
+        // Starting waits until the new program runs (vfork(2)). On a busy machine that takes a while, and those who have
+        // logged in should not wait for it.
+        let child = tokio::task::spawn_blocking(move || command.spawn()).await.map_err(std::io::Error::other)??;
         Ok(Self { child, control: UnixStream::from_std(ours)? })
     }
 
@@ -54,9 +59,9 @@ impl Session {
     /// left of the time to log in.
     pub async fn run(mut self, setup: Setup, mut place: Place, address: IpAddr, around: Surroundings) {
         let (reports, mut reported) = mpsc::channel(REPORTS);
-        let Surroundings { house, mut stopping } = around;
+        let Surroundings { house, mut stopping, taken } = around;
         let in_time = Instant::now() + Duration::from_secs(setup.login_seconds);
-        let access = Access::Session(SessionAccess { setup, reports });
+        let access = Access::Session(SessionAccess { setup, reports, taken });
         let mut serving = std::pin::pin!(server::serve(self.control, access, house));
         let (mut refused, mut broken) = (false, false);
         let mut take = |report, place: &mut Place| refused |= take(report, place, address);
