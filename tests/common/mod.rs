@@ -59,10 +59,16 @@ impl Machine {
     }
 
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The daemon, with more arguments of `serve`.
+    pub fn start_with(&mut self, arguments: &[&str]) {
         let log = fs::File::create(self.root.join("stderr")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_vestibule"))
             .args(["serve", "--root"])
             .arg(&self.root)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -146,6 +152,27 @@ impl Machine {
         let mut daemon = self.daemon.take().unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon.id() as i32), nix::sys::signal::SIGTERM).unwrap();
         daemon.wait().unwrap().code()
+    }
+
+    /// The exit status of a daemon that ends by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        let mut daemon = self.daemon.take().unwrap();
+        let started = Instant::now();
+        loop {
+            if let Some(status) = daemon.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(started.elapsed() < DEADLINE, "it goes on; log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Process ids of the sessions, and whatever else the daemon runs; each belongs to the thread that started it.
+    pub fn children(&self) -> Vec<u32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        // A thread may end between the listing and the look at it; what it started is another's then.
+        let children = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("children")).ok());
+        children.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
     }
 
     /// Ends the daemon as a crash does.
