@@ -1,8 +1,10 @@
 //! Fuzzing: what comes from outside, fed with made-up input. Compiled by `fuzz/run` only.
 
+mod conversation;
 mod dhcp;
 mod dhcp6;
 mod engine;
+mod lines;
 mod sftp;
 
 use std::time::Duration;
@@ -16,7 +18,7 @@ use crate::config::{
 };
 
 #[rustfmt::skip] // a word a line would be long
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 8] = [
     Target {
         name: "command-line",
         words: &[
@@ -29,6 +31,25 @@ const TARGETS: [Target; 6] = [
             "ksdevice=bootif", "enx525400123456", "default", "1500", "65535", "4294967296", "\"",
         ],
         run: command_line,
+    },
+    Target {
+        name: "authorized-keys",
+        words: &[
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ", "restrict", "pty", "no-",
+            "port-forwarding", "cert-authority", "once", "command=\"", "principals=\"", "from=\"", "expiry-time=\"",
+            "environment=\"", "permitopen=\"", "permitlisten=\"", "tunnel=\"", "verify-required", "no-touch-required",
+            "10.0.0.0/8", "2001:db8::/32", "192.0.2.*", "!", "20300101", "202912312359Z", "localhost:8080", "[::1]:22",
+            "*:*", "/run/x", "A=b", "\\\"", "\"", ",", " ", "\t", "\n", "#", "ssh-rsa", "sk-ssh-ed25519@openssh.com",
+        ],
+        run: lines::authorized_keys,
+    },
+    Target {
+        name: "before-login",
+        words: &[
+            "\x01", "\x03", "\x04", "\x05", "\x06", "\x07", "\x08", "SSH-2.0-x\r\n", "\x00SSH-2.0-x\r\n",
+            "\x00\x00\x00\x0c\x0a\x14", "\x05\x00\x00\x00\x0cssh-userauth", "\x32\x00\x00\x00\x04root",
+        ],
+        run: conversation::before_login,
     },
     Target {
         name: "config",

@@ -56,11 +56,14 @@ fn host(host: &str, text: &str) -> Result<Option<String>, String> {
         host if host.contains(['*', '?']) => {
             Err(format!("{text:?}: a wildcard can't be a part of a host, only \"*\" for all of it"))
         }
-        host if host.is_empty() || host.len() > MAX_HOST || host.contains(|c: char| !c.is_ascii_graphic()) => {
-            Err(format!("{text:?} has no host"))
-        }
-        host => Ok(Some(host.to_owned())),
+        host if !host.is_empty() && host.len() <= MAX_HOST && host.bytes().all(is_hosts) => Ok(Some(host.to_owned())),
+        _ => Err(format!("{text:?} has no host")),
     }
+}
+
+/// What names and addresses are made of, with an IPv6 zone.
+fn is_hosts(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:%".contains(&byte)
 }
 
 fn port(text: &str) -> Result<Option<u16>, String> {
@@ -117,6 +120,8 @@ mod tests {
             ("host:", "no port"),
             ("*.example.com:22", "wildcard"),
             ("a b:22", "no host"),
+            ("]:22", "no host"),
+            ("a/b:22", "no host"),
             ("/run/../etc/x", "no path"),
             (&format!("/{}", "x".repeat(107)), "no path"),
         ] {

@@ -106,7 +106,7 @@ async fn receive_setup(control: &mut UnixStream) -> anyhow::Result<Setup> {
     }
 }
 
-fn server_config(setup: &Setup) -> anyhow::Result<Config> {
+pub(crate) fn server_config(setup: &Setup) -> anyhow::Result<Config> {
     let key = russh::keys::PrivateKey::from_openssh(setup.host_key.expose()).context("reading the host key")?;
     Ok(Config {
         server_id: SshId::Standard(IDENTIFICATION.trim_end().into()),
