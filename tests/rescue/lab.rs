@@ -40,6 +40,8 @@ impl Lab {
 
     pub fn connect(&self) -> Client {
         let path = self.machine.root.join("run/vestibule/control");
+        // It is there a moment before it is listened on.
+        self.machine.wait_for("the daemon to answer", || std::os::unix::net::UnixStream::connect(&path).is_ok());
         self.runtime.block_on(async { Client::start(UnixStream::connect(path).await.unwrap()) })
     }
 
@@ -61,7 +63,16 @@ impl Lab {
     }
 
     pub fn try_start(&self, start: Start) -> Result<Program<'_>, String> {
-        let mut events = self.request(Request::Start(start));
+        self.start_with(self.client(), start)
+    }
+
+    /// The same for another client.
+    pub fn start_of(&self, client: &Client, line: &str) -> Result<Program<'_>, String> {
+        self.start_with(client, Start { what: What::Exec(line.into()), terminal: None, environment: vec![] })
+    }
+
+    fn start_with(&self, client: &Client, start: Start) -> Result<Program<'_>, String> {
+        let mut events = self.runtime.block_on(async { client.request(Request::Start(start)) });
         match self.wait(events.next_with_descriptors()).unwrap() {
             (Event::Started { .. }, fds) => Ok(Program { lab: self, events, files: files(fds) }),
             (Event::Refused(reason), _) => Err(reason),
@@ -75,6 +86,14 @@ impl Lab {
 
     pub fn on_terminal(&self, what: What) -> Program<'_> {
         self.try_start(Start { what, terminal: Some(terminal()), environment: vec![] }).unwrap()
+    }
+
+    /// A shell that waits for a line, with a prompt that can be told from its echo.
+    pub fn shell(&self) -> Program<'_> {
+        let mut shell = self.on_terminal(What::Shell);
+        shell.type_text("PS1='re''ady> '\n");
+        shell.expect("ready> ");
+        shell
     }
 
     /// What a command line writes, and how it ends.

@@ -61,8 +61,11 @@ fn prepare(terminal: bool) -> io::Result<()> {
 
 /// A daemon that a shell script starts in the background inherits that SIGINT and SIGQUIT are ignored, and passes it on.
 fn default_signals() {
-    for signal in Signal::iterator() {
-        // SAFETY: with the default action no code of ours runs in a handler. SIGKILL and SIGSTOP are refused.
-        unsafe { libc::signal(signal as libc::c_int, libc::SIG_DFL) };
+    /// signal(7)
+    const LAST: libc::c_int = 64;
+    for signal in 1..=LAST {
+        // SAFETY: with the default action no code of ours runs in a handler. What can't be changed is refused: SIGKILL,
+        // SIGSTOP, and those that the C library keeps for itself.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
 }

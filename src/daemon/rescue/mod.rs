@@ -31,9 +31,9 @@ use running::Running;
 const MAX_PROGRAMS: usize = 64;
 /// Sizes and signals on their way to a program.
 const ORDERS: usize = 16;
-/// All programs have ended by then: their farewell, the time after a hang-up, that after they were killed, and as much
-/// again for a machine that is busy.
-const END: Duration = Duration::from_secs(8);
+/// All programs have ended by then: their farewell, the time after a hang-up, that after they were killed (a second each),
+/// and as much again for a machine that is busy.
+const END: Duration = Duration::from_secs(6);
 
 pub struct Rescue {
     root: Root,

@@ -1,6 +1,6 @@
 //! Terminal modes as SSH encodes them (RFC 4254 section 8, RFC 8160 for IUTF8), in a terminal's settings. Pure.
 
-use rustix::termios::{ControlModes, InputModes, LocalModes, OutputModes, SpecialCodeIndex, Termios};
+use rustix::termios::{InputModes, LocalModes, OutputModes, SpecialCodeIndex, Termios};
 
 /// A client's way to say that a character has no function; Linux has 0 for that (`_POSIX_VDISABLE`).
 const DISABLED: u32 = 255;
@@ -64,14 +64,11 @@ const OUTPUT: [(u8, OutputModes); 6] = [
     (75, OutputModes::ONLRET),
 ];
 
-const PARITY: [(u8, ControlModes); 2] = [(92, ControlModes::PARENB), (93, ControlModes::PARODD)];
-
-const CS7: u8 = 90;
-const CS8: u8 = 91;
 const INPUT_SPEED: u8 = 128;
 const OUTPUT_SPEED: u8 = 129;
 
-/// Changes what the modes name and leaves everything else. Unknown ones are ignored, as the RFC wants it.
+/// Changes what the modes name and leaves everything else. Unknown ones are ignored, as the RFC wants it; so are bits per
+/// character and parity, which a pseudo-terminal doesn't have (`pty_set_termios` in drivers/tty/pty.c).
 pub fn apply(modes: &[(u8, u32)], settings: &mut Termios) {
     for &(opcode, argument) in modes {
         let on = argument != 0;
@@ -85,12 +82,8 @@ pub fn apply(modes: &[(u8, u32)], settings: &mut Termios) {
             settings.local_modes.set(*mode, on);
         } else if let Some((_, mode)) = OUTPUT.iter().find(|(code, _)| *code == opcode) {
             settings.output_modes.set(*mode, on);
-        } else if let Some((_, mode)) = PARITY.iter().find(|(code, _)| *code == opcode) {
-            settings.control_modes.set(*mode, on);
         } else if on {
             match opcode {
-                CS7 => size(settings, ControlModes::CS7),
-                CS8 => size(settings, ControlModes::CS8),
                 // Nothing on this side has a speed; a program may ask for it all the same.
                 INPUT_SPEED => drop(settings.set_input_speed(argument)),
                 OUTPUT_SPEED => drop(settings.set_output_speed(argument)),
@@ -98,9 +91,4 @@ pub fn apply(modes: &[(u8, u32)], settings: &mut Termios) {
             }
         }
     }
-}
-
-fn size(settings: &mut Termios, bits: ControlModes) {
-    settings.control_modes.remove(ControlModes::CSIZE);
-    settings.control_modes.insert(bits);
 }

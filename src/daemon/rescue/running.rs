@@ -16,8 +16,9 @@ use crate::control::message::Exit;
 use crate::control::server::Order;
 use crate::daemon::prompt::process::Process;
 
-/// What somebody at a terminal has at hand-over to see that it ends, and why.
-pub const FAREWELL: Duration = Duration::from_secs(2);
+/// What somebody at a terminal has at hand-over to see that it ends, and why. Below what sessions have to say goodbye
+/// (`FAREWELL` in session/mod.rs), so that they can still tell how it ended.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 pub struct Running {
     child: Child,
