@@ -17,14 +17,15 @@ use tokio::sync::mpsc;
 
 use crate::config::family::Family;
 use crate::control::client::Client;
-use crate::control::message::Request;
+use crate::control::message::{Event, Request};
 use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
 use crate::session::run::{Input, Io, Output, run};
 use crate::{daemon, image, open, session, sftp};
 
-/// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less.
+/// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less, and what says that the boot is
+/// held comes more often.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
 /// SSH into a machine before its disk is unlocked.
@@ -144,9 +145,16 @@ fn stop(root: &Root) -> anyhow::Result<()> {
         let daemon = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
         let client = Client::start(stream);
         let mut events = client.request(Request::Stop);
-        let gone = async { while events.next().await.is_ok() {} };
-        if tokio::time::timeout(STOP_DEADLINE, gone).await.is_ok() {
-            return Ok(());
+        let mut told = false;
+        // A boot that is held waits for somebody; each time that the daemon says so, it lives.
+        while let Ok(next) = tokio::time::timeout(STOP_DEADLINE, events.next()).await {
+            match next {
+                Ok(Event::Text(held)) if !std::mem::replace(&mut told, true) => {
+                    eprintln!("vestibule: {held} (vestibule release)");
+                }
+                Ok(_) => {}
+                Err(_gone) => return Ok(()),
+            }
         }
         // Better a daemon that was killed than one that lives on in the real system.
         if let Some(pid) = daemon {

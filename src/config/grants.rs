@@ -139,13 +139,13 @@ impl Grants {
     /// Whether that may be asked of the daemon; if not, why.
     pub fn permit(&self, request: &Request) -> Result<(), &'static str> {
         let permitted = match request {
-            Request::Cancel | Request::Window { .. } | Request::Signal { .. } | Request::Release => true,
+            Request::Cancel | Request::Window { .. } | Request::Signal { .. } => true,
             // Every session watches: that is how it learns of the hand-over.
             Request::Status | Request::Watch { .. } => true,
             Request::Peek { .. } => self.has(Granted::Peek),
             Request::Submit(_) => self.has(Granted::Unlock) || self.has(Granted::Feed),
             Request::Power(power) => self.has((*power).into()),
-            Request::Hold { .. } => self.has(Granted::Hold),
+            Request::Hold { .. } | Request::HoldWhile { .. } | Request::Release => self.has(Granted::Hold),
             Request::Start(start) => return self.permit_start(&start.what),
             Request::Connect(to) => return self.open.check(to),
             Request::Listen(on) => return self.listen.check(on),

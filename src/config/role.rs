@@ -114,6 +114,8 @@ mod tests {
             (submit(), [true, true, false, false]),
             (Request::Power(Power::Reboot), [true, false, false, false]),
             (Request::Hold { seconds: 1 }, [true, false, false, false]),
+            (Request::HoldWhile { seconds: 1 }, [true, false, false, false]),
+            (Request::Release, [true, false, false, false]),
             (start(What::Shell), [true, false, false, false]),
             (start(What::Exec(b"id".to_vec())), [true, false, false, false]),
             (start(What::Sftp), [true, false, false, false]),

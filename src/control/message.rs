@@ -144,6 +144,8 @@ pub struct Status {
     pub problems: Vec<String>,
     /// What holds the boot in emergency mode, in a sentence.
     pub emergency: Option<String>,
+    /// What holds the boot at hand-over, and for how long still, in a sentence.
+    pub hold: Option<String>,
 }
 
 /// One question that was answered, and what came of it.
@@ -286,7 +288,8 @@ pub enum Request {
         follow: bool,
     },
     Power(Power),
-    /// Ends the daemon, as at hand-over. Local clients only.
+    /// Ends the daemon, as at hand-over. While the boot is held, an [`Event::Text`] says so every few seconds. Local clients
+    /// only.
     Stop,
     /// Ends the stream with the same number.
     Cancel,
@@ -308,13 +311,17 @@ pub enum Request {
     Connect(Destination),
     /// [`Event::Listening`], and an [`Event::Accepted`] for each connection, until cancelled.
     Listen(Destination),
-    /// The boot waits at hand-over, for so long at most, until [`Request::Release`].
+    /// The boot waits at hand-over, until [`Request::Release`], for so long from now at most. In place of the last one.
     Hold {
         seconds: u32,
     },
     Release,
     /// A key that would get in was offered; its signature is still to come.
     KeyKnown,
+    /// The same, but it ends when it is cancelled or its client has gone. [`Event::Holding`] when the boot is held.
+    HoldWhile {
+        seconds: u32,
+    },
 }
 
 /// What the daemon answers.
@@ -349,6 +356,7 @@ pub enum Event {
         address: String,
         port: u16,
     },
+    Holding,
 }
 
 impl Event {

@@ -33,7 +33,8 @@ pub trait House: Send + Sync + 'static {
     fn power(&self, power: Power) -> Result<(), String>;
     /// The question, and what comes of each answer.
     fn open(&self, open: Open) -> Result<(Question, mpsc::Receiver<Outcome>), String>;
-    fn stop(&self);
+    /// What the end has to wait for, said every few seconds until it does no longer.
+    fn stop(&self) -> mpsc::Receiver<String>;
     /// Starts a program; `grants` say below which directory files are served, and what its environment is.
     fn start(&self, start: Start, grants: &Grants) -> Result<Program, String>;
     /// The stream.
@@ -42,6 +43,8 @@ pub trait House: Send + Sync + 'static {
     async fn listen(&self, on: Destination, gateway_ports: bool) -> Result<Listening, String>;
     /// Has the boot wait at hand-over, for so many seconds at most.
     fn hold(&self, seconds: u32) -> Result<(), String>;
+    /// The same, until what is returned is dropped.
+    fn hold_while(&self, seconds: u32) -> Result<Box<dyn Send + Sync>, String>;
     fn release(&self);
     /// Notes that a key which is good for a single login is used now, by its fingerprint; an error if it has been before.
     fn use_once(&self, key: &str) -> Result<(), String>;
@@ -253,10 +256,14 @@ impl Answer {
                 Ok(listening) => self.pass_on(listening).await,
                 Err(reason) => return self.granted(Err(reason)).await,
             },
-            Request::Stop => {
-                house.stop();
-                Ok(())
-            }
+            Request::HoldWhile { seconds } => match house.hold_while(seconds) {
+                Ok(_held) => {
+                    drop(self.send(Event::Holding).await); // a client that has gone is noticed, and this task ended
+                    std::future::pending().await
+                }
+                Err(reason) => return self.granted(Err(reason)).await,
+            },
+            Request::Stop => self.relay(house.stop(), Event::Text).await,
             Request::Open(open) => match house.open(open) {
                 Ok((question, outcomes)) => {
                     drop(self.send(Event::Asked(Box::new(question))).await); // a client that has gone is noticed with the next one

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use super::console::{Asked, Console};
+use super::hold::Holds;
 use super::lifecycle::Stopper;
 use super::once::UsedKeys;
 use super::power;
@@ -28,6 +29,7 @@ pub struct Rooms {
     pub used_keys: UsedKeys,
     pub statuses: watch::Receiver<Arc<Status>>,
     pub stopper: Stopper,
+    pub holds: Holds,
 }
 
 #[async_trait]
@@ -64,8 +66,9 @@ impl House for Rooms {
         self.hook.open(open)
     }
 
-    fn stop(&self) {
+    fn stop(&self) -> mpsc::Receiver<String> {
         self.stopper.stop();
+        self.holds.signs_of_life()
     }
 
     fn start(&self, start: Start, grants: &Grants) -> Result<Program, String> {
@@ -80,12 +83,17 @@ impl House for Rooms {
         self.rescue.listen(on, gateway_ports).await
     }
 
-    fn hold(&self, _seconds: u32) -> Result<(), String> {
-        Err("the boot can't be held yet".to_owned())
+    fn hold(&self, seconds: u32) -> Result<(), String> {
+        self.holds.hold(seconds)
     }
 
-    fn release(&self) {}
+    fn hold_while(&self, seconds: u32) -> Result<Box<dyn Send + Sync>, String> {
+        Ok(Box::new(self.holds.hold_while(seconds)?))
+    }
 
+    fn release(&self) {
+        self.holds.release();
+    }
     fn use_once(&self, key: &str) -> Result<(), String> {
         self.used_keys.take(key)
     }

@@ -61,4 +61,13 @@ impl Lifecycle {
             Some(reason) = self.asked.recv() => reason,
         }
     }
+
+    /// A signal alone: being asked once more changes nothing.
+    pub async fn signal(&mut self) {
+        let [(terminate, _), (interrupt, _)] = &mut self.signals;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod clock;
 pub mod console;
 pub mod descriptors;
+mod hold;
 mod house;
 pub mod lifecycle;
 pub mod listener;
@@ -38,6 +39,7 @@ use crate::session::ssh::authorized_keys;
 use crate::{hardening, image, kmsg};
 use console::Console;
 use console::capture::Capture;
+use hold::Holds;
 use house::Rooms;
 use lifecycle::{Lifecycle, Stopper};
 use listener::Listener;
@@ -108,6 +110,7 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
     let once = once.then(|| stopper.clone());
     let resolver = net.as_ref().map_or_else(|| Resolver::alone(&root), Net::resolver);
     let rescue = Arc::new(Rescue::new(root.clone(), resolver));
+    let holds = Holds::default();
     let house = Arc::new(Rooms {
         broker: broker.clone(),
         hook,
@@ -116,15 +119,17 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
         used_keys: UsedKeys::new(&root),
         statuses: statuses.clone(),
         stopper,
+        holds: holds.clone(),
     });
     let port = config.settings.port;
     let listener = start_listener(config, &root, house.clone(), (stopped.clone(), once), &mut problems);
-    let seen = (broker.view(), hold, net.as_ref().map(Net::links));
+    let seen = (broker.view(), hold, net.as_ref().map(Net::links), holds.clone());
     let observer = crate::task::spawn(observe(seen, problems, (status, stopped.clone())));
     let message = listener.is_some().then(|| plymouth::start(root.clone(), statuses, stopped.clone(), port));
     let serving = crate::task::spawn(serve_locally(control, house));
 
     let reason = lifecycle.reason().await;
+    holds.wait(lifecycle.signal()).await;
     log::info!("ending ({reason}): the boot continues");
     // In this order: users are told while they can still be reached, then the network goes, then our files.
     broker.stop();
@@ -208,17 +213,18 @@ fn usable_host_key(host_key: Option<Secret>) -> Result<Secret, String> {
     Ok(host_key)
 }
 
-/// What the broker, the emergency watch and the network publish.
-type Seen = (watch::Receiver<View>, watch::Receiver<Option<Hold>>, Option<watch::Receiver<Arc<[Link]>>>);
+/// What the broker, the emergency watch and the network publish, and what holds the boot.
+type Seen = (watch::Receiver<View>, watch::Receiver<Option<Hold>>, Option<watch::Receiver<Arc<[Link]>>>, Holds);
 
 /// Puts what they know into the one status that clients watch.
 async fn observe(
-    (mut view, mut hold, links): Seen,
+    (mut view, mut hold, links, holds): Seen,
     problems: Vec<String>,
     (status, mut stopping): (watch::Sender<Arc<Status>>, watch::Receiver<bool>),
 ) {
     let (_none, no_links) = watch::channel(Arc::from([]));
     let mut links = links.unwrap_or_else(|| no_links.clone());
+    let mut held = holds.watch();
     loop {
         let seen = view.borrow_and_update().clone();
         let stop = *stopping.borrow_and_update();
@@ -230,6 +236,7 @@ async fn observe(
         now.network = links.borrow_and_update().to_vec();
         now.problems.clone_from(&problems);
         now.emergency = hold.borrow_and_update().as_ref().map(Hold::in_words);
+        now.hold = holds.in_words();
         status.send_replace(Arc::new(now));
         tokio::select! {
             changed = links.changed() => if changed.is_err() {
@@ -237,6 +244,7 @@ async fn observe(
             },
             Ok(()) = view.changed() => {}
             Ok(()) = hold.changed() => {}
+            () = held.changed() => {}
             Ok(()) = stopping.changed() => {}
             else => return, // the daemon is ending
         }
@@ -265,6 +273,7 @@ fn empty_status(host: &str) -> Status {
         network: Vec::new(),
         problems: Vec::new(),
         emergency: None,
+        hold: None,
     }
 }
 

@@ -297,6 +297,7 @@ mod tests {
             gave_up: vec![],
             network: vec![link],
             emergency: None,
+            hold: None,
             problems: words(problems),
         }
     }

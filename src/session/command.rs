@@ -33,6 +33,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have the boot wait for you before the real system takes over
+    ///
+    /// It waits until release, and no longer than that from now; a second hold counts in place of the first. Sessions, shells and the network stay
+    /// meanwhile. A shutdown waits as well.
+    Hold {
+        /// For so long at most
+        #[arg(short, long, default_value_t = DEFAULT_HOLD_SECONDS, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: u32,
+    },
+    /// Let the boot go on that hold has wait
+    Release,
     /// Reboot the machine
     Reboot,
     /// Switch the machine off
@@ -59,6 +70,9 @@ pub struct Feed {
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT_SECONDS)]
     pub wait: u32,
 }
+
+/// Long enough for a repair, and short enough that a machine which was forgotten is back on the same day.
+pub const DEFAULT_HOLD_SECONDS: u32 = 3600;
 
 /// The SSH server is up some seconds before the question; a script that logs in at once should not miss it.
 pub const DEFAULT_WAIT_SECONDS: u32 = 30;
@@ -146,6 +160,9 @@ mod tests {
             ("  peek  -f ", Command::Peek { follow: true }),
             ("console_peek", Command::Peek { follow: false }),
             ("status --json", Command::Status { json: true }),
+            ("hold", Command::Hold { seconds: 3600 }),
+            ("hold -s 60", Command::Hold { seconds: 60 }),
+            ("release", Command::Release),
             ("reboot", Command::Reboot),
             ("poweroff", Command::Poweroff),
         ] {
@@ -162,6 +179,7 @@ mod tests {
             ("unlock --wait soon", 2, "soon"),
             ("unlock 'oops", 2, "not closed"),
             ("feed", 2, "<VOLUME>"),
+            ("hold --seconds 0", 2, "1..=86400"),
             ("", 2, "Usage"),
         ] {
             let usage = parse(line).expect_err(line);

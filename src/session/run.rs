@@ -52,8 +52,10 @@ pub async fn run(command: Command, client: &Client, mut io: Io) -> u8 {
         Command::Feed(options) => feed(options, client, &mut io).await,
         Command::Peek { follow } => peek(follow, client, &mut io).await,
         Command::Status { json } => status(json, client, &io).await,
-        Command::Reboot => power(Power::Reboot, client, &io).await,
-        Command::Poweroff => power(Power::Off, client, &io).await,
+        Command::Hold { seconds } => granted(Request::Hold { seconds }, client, &io).await,
+        Command::Release => granted(Request::Release, client, &io).await,
+        Command::Reboot => granted(Request::Power(Power::Reboot), client, &io).await,
+        Command::Poweroff => granted(Request::Power(Power::Off), client, &io).await,
     }
 }
 
@@ -233,8 +235,8 @@ async fn status(json: bool, client: &Client, io: &Io) -> u8 {
     }
 }
 
-async fn power(power: Power, client: &Client, io: &Io) -> u8 {
-    match client.granted(Request::Power(power)).await {
+async fn granted(request: Request, client: &Client, io: &Io) -> u8 {
+    match client.granted(request).await {
         Ok(()) => 0,
         Err(reason) => {
             io.err(reason).await;

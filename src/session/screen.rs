@@ -267,7 +267,8 @@ impl Screen {
         let mut lines = vec![format!("── {} ── {} ", text::printable(&status.host), text::phase(status.phase))];
         let fill = self.columns.saturating_sub(1 + lines[0].chars().count());
         lines[0].extend(std::iter::repeat_n('─', fill));
-        lines.extend(status.emergency.as_deref().map(|emergency| format!("! {}", text::printable(emergency))));
+        let held = [status.emergency.as_deref(), status.hold.as_deref()];
+        lines.extend(held.into_iter().flatten().map(|why| format!("! {}", text::printable(why))));
         for question in &status.questions {
             let mark = if self.chosen == Some(one(question)) { '▸' } else { ' ' };
             lines.push(format!("{mark} {}", text::question(question)));

@@ -73,6 +73,9 @@ pub fn status(status: &Status) -> String {
     if let Some(emergency) = &status.emergency {
         text += &format!("  emergency {}\n", printable(emergency));
     }
+    if let Some(hold) = &status.hold {
+        text += &format!("  hold      {}\n", printable(hold));
+    }
     for link in &status.network {
         let addresses = match link.addresses.as_slice() {
             [] if link.carrier => "no address yet".to_owned(),
@@ -163,6 +166,7 @@ pub mod tests {
             network: vec![],
             problems: vec![],
             emergency: None,
+            hold: None,
         }
     }
 
@@ -198,6 +202,7 @@ pub mod tests {
         let steering = || Some("d\r".to_owned());
         all.gave_up = vec![GivenUp { name: "v\x1b".to_owned(), device: steering(), why: steering() }];
         all.emergency = steering();
+        all.hold = steering();
         assert!(status(&all).chars().all(|c| c == '\n' || !c.is_control()), "{:?}", status(&all));
     }
 

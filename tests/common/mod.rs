@@ -65,16 +65,14 @@ impl Machine {
     /// The daemon, with more arguments of `serve`.
     pub fn start_with(&mut self, arguments: &[&str]) {
         let log = fs::File::create(self.root.join("stderr")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_vestibule"))
-            .args(["serve", "--root"])
-            .arg(&self.root)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.daemon = Some(child);
+        let mut daemon = Command::new(env!("CARGO_BIN_EXE_vestibule"));
+        daemon.args(["serve", "--root"]).arg(&self.root).args(arguments);
+        // As systemd has it; a test that listens there makes it before.
+        let notify = self.root.join("notify");
+        if notify.exists() {
+            daemon.env("NOTIFY_SOCKET", notify);
+        }
+        self.daemon = Some(daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         self.wait_for("the daemon to run", || self.root.join("run/vestibule/control").exists());
     }
 

@@ -4,6 +4,7 @@
 #[allow(dead_code)]
 mod common;
 mod forwards;
+mod hand_over;
 mod lab;
 mod programs;
 mod terminals;
