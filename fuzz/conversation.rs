@@ -89,6 +89,7 @@ fn server_config() -> server::Config {
         peer: "192.0.2.7".to_owned(),
         built: NOW,
         host_key: Secret::new(text.as_bytes().to_vec()),
+        host_certificate: None,
         authorized_keys: Default::default(),
         roles: Roles::default(),
         login_seconds: 60,

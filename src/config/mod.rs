@@ -25,6 +25,8 @@ use role::Roles;
 
 pub const CONFIG_FILE: &str = "/etc/vestibule/config.toml";
 pub const HOST_KEY: &str = "/etc/vestibule/ssh_host_ed25519_key";
+/// A certificate for it, as `ssh-keygen -h -s` makes it; optional.
+pub const HOST_CERTIFICATE: &str = "/etc/vestibule/ssh_host_ed25519_key-cert.pub";
 /// Where authorised keys are looked for; the first that exists counts.
 pub const AUTHORIZED_KEYS: [&str; 2] = ["/etc/vestibule/authorized_keys", "/root/.ssh/authorized_keys"];
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub authorized_keys: (String, String),
     /// In OpenSSH's format; `None` when it is missing or unreadable. Not parsed here.
     pub host_key: Option<Secret>,
+    /// As it stands in the file, if there is one. Not parsed here.
+    pub host_certificate: Option<String>,
     /// One sentence for each thing that is wrong.
     pub problems: Vec<String>,
 }
@@ -93,6 +97,10 @@ impl Config {
                 None
             }
         };
+        let host_certificate = read(root, HOST_CERTIFICATE).unwrap_or_else(|reason| {
+            problems.push(reason);
+            None
+        });
         Self {
             host: host_name(root),
             settings,
@@ -102,6 +110,7 @@ impl Config {
             command_line,
             authorized_keys,
             host_key,
+            host_certificate,
             problems,
         }
     }

@@ -380,6 +380,8 @@ pub struct Setup {
     pub built: u64,
     /// The host key, in OpenSSH's format.
     pub host_key: Secret,
+    /// Its certificate, in OpenSSH's format.
+    pub host_certificate: Option<String>,
     /// Path and content of the authorized_keys file that counts.
     pub authorized_keys: (String, String),
     pub roles: Roles,

@@ -80,6 +80,7 @@ pub struct Accepted {
 }
 
 /// Who is at the other end, and what it may do.
+#[allow(clippy::large_enum_variant)] // one for each connection, and moved once
 pub enum Access {
     /// Root on this machine, over the control socket: everything.
     Local,

@@ -23,13 +23,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use russh::keys::PublicKey;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::family::Family;
 use crate::config::network::NetworkConfig;
-use crate::config::{Config, HOST_KEY};
+use crate::config::{Config, HOST_CERTIFICATE, HOST_KEY};
 use crate::control::SOCKET;
 use crate::control::message::{Link, Phase, Setup, Status};
 use crate::control::server::{self, Access, House};
@@ -165,10 +166,19 @@ fn start_listener(
     (stopping, once): (watch::Receiver<bool>, Option<Stopper>),
     problems: &mut Vec<String>,
 ) -> Option<JoinHandle<()>> {
-    let host_key = match usable_host_key(config.host_key) {
-        Ok(host_key) => host_key,
+    let (host_key, public) = match usable_host_key(config.host_key) {
+        Ok(usable) => usable,
         Err(reason) => return no_ssh(problems, reason),
     };
+    let host_certificate = config.host_certificate.filter(|text| match image::keys::certificate(text, &public) {
+        Ok(_) => true,
+        Err(error) => {
+            let problem = format!("{HOST_CERTIFICATE}: {error:#}; clients are shown the key alone");
+            log::error!("{problem}");
+            problems.push(problem);
+            false
+        }
+    });
     let (keys, unusable) = authorized_keys::parse(&config.authorized_keys.0, &config.authorized_keys.1);
     for problem in &unusable {
         log::error!("{problem}");
@@ -188,6 +198,7 @@ fn start_listener(
         peer: peer.to_owned(),
         built,
         host_key: host_key.duplicate(),
+        host_certificate: host_certificate.clone(),
         authorized_keys: authorized_keys.clone(),
         roles: roles.clone(),
         login_seconds,
@@ -204,13 +215,13 @@ fn no_ssh(problems: &mut Vec<String>, reason: String) -> Option<JoinHandle<()>> 
 }
 
 /// The host key if it is one, with its fingerprint on the console for whoever compares it there.
-fn usable_host_key(host_key: Option<Secret>) -> Result<Secret, String> {
+fn usable_host_key(host_key: Option<Secret>) -> Result<(Secret, PublicKey), String> {
     let host_key =
         host_key.ok_or_else(|| format!("{HOST_KEY} is missing or unreadable in this image; build it anew"))?;
     let key = image::keys::parse(host_key.expose())
         .map_err(|error| format!("{HOST_KEY}: {error:#}; build the image anew"))?;
     log::info!("SSH host key {}", authorized_keys::fingerprint(key.public_key()));
-    Ok(host_key)
+    Ok((host_key, key.public_key().clone()))
 }
 
 /// What the broker, the emergency watch and the network publish, and what holds the boot.

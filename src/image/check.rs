@@ -9,7 +9,7 @@ use super::keys;
 use crate::config::grants::Permitted;
 use crate::config::network::NetworkConfig;
 use crate::config::role::Role;
-use crate::config::{AUTHORIZED_KEYS, CONFIG_FILE, Config, HOST_KEY, HOST_NAME};
+use crate::config::{AUTHORIZED_KEYS, CONFIG_FILE, Config, HOST_CERTIFICATE, HOST_KEY, HOST_NAME};
 use crate::root::Root;
 use crate::session::ssh::authorized_keys;
 
@@ -49,7 +49,16 @@ pub fn check(root: &Root) -> Findings {
     match config.host_key.map(|key| keys::parse(key.expose())) {
         None => found.errors.push(format!("there is no host key {HOST_KEY}: run \"vestibule keys\"")),
         Some(Err(error)) => found.errors.push(format!("{HOST_KEY}: {error:#}")),
-        Some(Ok(_)) => {}
+        Some(Ok(key)) => {
+            let certificate = config.host_certificate.map(|text| keys::certificate(&text, key.public_key()));
+            match certificate {
+                Some(Err(error)) => found.errors.push(format!("{HOST_CERTIFICATE}: {error:#}")),
+                Some(Ok(certificate)) if certificate.valid_before() <= now => {
+                    found.warnings.push(format!("{HOST_CERTIFICATE} has expired; clients look at the key alone"));
+                }
+                Some(Ok(_)) | None => {}
+            }
+        }
     }
     let role = |name: &String| config.roles.find(name);
     for Role { name, grants } in config.configured_roles.iter().filter_map(role) {
@@ -106,6 +115,7 @@ pub fn print_files(root: &Root) {
         (CONFIG_FILE, CONFIG_FILE),
         (&config.authorized_keys.0, AUTHORIZED_KEYS[0]),
         (HOST_KEY, HOST_KEY),
+        (HOST_CERTIFICATE, HOST_CERTIFICATE),
         (HOST_NAME[1], HOST_NAME[0]),
     ]
     .into_iter()

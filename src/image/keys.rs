@@ -6,8 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
 use anyhow::{Context, bail};
 use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
-use russh::keys::{PrivateKey, PublicKey};
+use russh::keys::{Certificate, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, HOST_KEY, host_name};
@@ -43,6 +44,19 @@ pub fn parse(text: &[u8]) -> anyhow::Result<PrivateKey> {
         bail!("it is a {} key, and only ed25519 is supported", key.algorithm());
     }
     Ok(key)
+}
+
+/// A certificate for the host key, if it is one that the server can show. Whether it is valid now is for its clients to say.
+pub fn certificate(text: &str, key: &PublicKey) -> anyhow::Result<Certificate> {
+    let certificate = Certificate::from_openssh(text).context("this is no certificate in OpenSSH's format")?;
+    if certificate.cert_type() != CertType::Host {
+        bail!("it is a user's certificate; make one for a host: ssh-keygen -h -s CA");
+    }
+    if certificate.public_key() != key.key_data() {
+        bail!("it is for another key than {HOST_KEY}; certify that one");
+    }
+    certificate.verify_signature().context("its authority's signature is wrong")?;
+    Ok(certificate)
 }
 
 /// What a person copies into `~/.ssh/known_hosts` (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").

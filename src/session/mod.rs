@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use russh::keys::Certificate;
 use russh::server::{Config, RunningSession, run_stream};
 use russh::{Limits, MethodKind, MethodSet, SshId};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -108,12 +109,15 @@ async fn receive_setup(control: &mut UnixStream) -> anyhow::Result<Setup> {
 
 pub(crate) fn server_config(setup: &Setup) -> anyhow::Result<Config> {
     let key = russh::keys::PrivateKey::from_openssh(setup.host_key.expose()).context("reading the host key")?;
+    let certificate = setup.host_certificate.as_deref().map(Certificate::from_openssh).transpose();
+    let certificates = certificate.context("reading the host certificate")?.into_iter().collect();
     Ok(Config {
         server_id: SshId::Standard(IDENTIFICATION.trim_end().into()),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         auth_rejection_time: REJECTION,
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![key],
+        certificates,
         preferred: preferred(),
         max_auth_attempts: AUTH_TRIES,
         inactivity_timeout: None, // idle screens may wait for days; dead peers are found by keep-alive

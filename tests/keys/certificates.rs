@@ -1,5 +1,7 @@
 //! Certificates that ssh-keygen signs.
 
+use std::process::Command;
+
 use super::{machine, ssh, ssh_keygen, status, text};
 use crate::common::Machine;
 
@@ -107,4 +109,53 @@ fn kinds_of_authorities() {
         ssh_keygen(&machine, &["-q", "-s", "ecdsa", "-I", name, "-n", "root", &format!("{name}.pub")]);
         assert_eq!(status(&machine, name, "root"), Some(0), "{name}");
     }
+}
+
+/// A host with a certificate that `hostca` has signed with these words of ssh-keygen's.
+fn certified_host(test: &str, words: &[&str]) -> Machine {
+    let mut machine = Machine::new(test);
+    machine.new_key("hostca", "ed25519");
+    let public = Command::new("ssh-keygen").current_dir(&machine.root).args(["-y", "-f", HOST_KEY]).output().unwrap();
+    machine.write("host.pub", &text(&public.stdout));
+    ssh_keygen(&machine, &[&["-q", "-s", "hostca", "-I", "web1"], words, &["host.pub"]].concat());
+    std::fs::rename(machine.root.join("host-cert.pub"), machine.root.join(format!("{HOST_KEY}-cert.pub"))).unwrap();
+    machine.start();
+    machine.wait_for_ssh();
+    machine
+}
+
+const HOST_KEY: &str = "etc/vestibule/ssh_host_ed25519_key";
+
+#[test]
+fn a_host_is_known_by_its_certificate() {
+    let machine = certified_host("hostcert", &["-h", "-n", "127.0.0.1,web1"]);
+    let known = std::fs::read_to_string(machine.root.join("known_hosts")).unwrap();
+    assert_eq!(status(&machine, "id", "peek"), Some(0), "by its key, as before");
+    let ca = std::fs::read_to_string(machine.root.join("hostca.pub")).unwrap();
+    machine.write("known_hosts", &format!("@cert-authority [127.0.0.1]:{} {ca}", machine.port));
+    assert_eq!(status(&machine, "id", "peek"), Some(0), "by its authority");
+    let other = ssh(&machine, "id", "peek", &["-o", "HostKeyAlias=other", "--", "status"]);
+    assert_eq!(other.status.code(), Some(255), "for this name only: {other:?}");
+    machine.write("known_hosts", &known);
+    let check = text(&machine.vestibule(&["check", "--files"]).stdout);
+    assert!(check.contains("-cert.pub\t/etc/vestibule/ssh_host_ed25519_key-cert.pub"), "{check}");
+}
+
+#[test]
+fn a_host_certificate_that_is_none_is_a_problem_and_the_key_serves() {
+    let machine = certified_host("usercert", &["-n", "root"]);
+    assert_eq!(status(&machine, "id", "peek"), Some(0));
+    let said = "it is a user's certificate";
+    assert!(machine.status()["problems"].to_string().contains(said), "{}", machine.status());
+    let check = machine.vestibule(&["check"]);
+    assert!(!check.status.success() && text(&check.stderr).contains(said), "{check:?}");
+    let machine = certified_host("oldcert", &["-h", "-n", "127.0.0.1", "-V", "-2h:-1h"]);
+    let check = machine.vestibule(&["check"]);
+    assert!(check.status.success() && text(&check.stderr).contains("has expired"), "{check:?}");
+    let mut other = certified_host("othercert", &["-h", "-n", "127.0.0.1"]);
+    other.kill();
+    std::fs::remove_file(other.root.join(HOST_KEY)).unwrap();
+    assert!(other.vestibule(&["keys"]).status.success());
+    let check = other.vestibule(&["check"]);
+    assert!(!check.status.success() && text(&check.stderr).contains("it is for another key"), "{check:?}");
 }
