@@ -38,6 +38,6 @@ pub struct Options {
 pub fn main(root: &Path, options: &Options) -> anyhow::Result<()> {
     let view = View::new(options.shown_as.as_os_str().as_bytes()).map_err(anyhow::Error::msg)?;
     let tree = Tree::new(root, view)?;
-    confine::confine(root)?;
+    confine::confine(tree.root(), options.access)?;
     stream::serve(&mut Server::new(tree, options.access), std::io::stdin(), std::io::stdout())
 }

@@ -1,7 +1,7 @@
 //! The files below the root, by lists of plain names. Every descriptor comes from one place, [`Tree::open`], which follows
 //! no link and no `..`; what changes a directory gets that directory's descriptor and one name.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::Context;
@@ -44,6 +44,11 @@ impl Tree {
         let slash = rustix::fs::stat("/").context("looking at /")?;
         let is_everything = number(fstat(&root).context("looking at the root")?) == number(slash);
         Ok(Self { root, view, has_openat2, is_everything })
+    }
+
+    /// The directory that is served.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     pub fn resolve(&self, path: &[u8], last: Last) -> Result<Place, Errno> {
