@@ -169,6 +169,8 @@ impl Grants {
     fn permit_start(&self, what: &What) -> Result<(), &'static str> {
         match (what, &self.command) {
             (What::Exec(line), Some(only)) if line == only.as_bytes() => Ok(()),
+            (What::Sftp, Some(only)) if only == "internal-sftp" && self.sftp.is_some() => Ok(()),
+            (What::Shell, Some(only)) if only.split_whitespace().next() == Some("shell") && self.shell => Ok(()),
             (_, Some(_)) => Err("may only run the command that is set for it"),
             (What::Shell, None) if self.shell => Ok(()),
             (What::Shell, None) => Err("may not have a shell"),
@@ -297,6 +299,18 @@ mod tests {
                 (free, narrowed),
                 "{what:?}"
             );
+        }
+        for (only, what, role, permitted) in [
+            ("internal-sftp", What::Sftp, &all, true),
+            ("internal-sftp", What::Sftp, &Grants::default(), false),
+            ("internal-sftp", What::Shell, &all, false),
+            ("shell", What::Shell, &all, true),
+            ("shell", What::Shell, &Grants::default(), false),
+            ("shell", What::Sftp, &all, false),
+        ] {
+            let narrowing = Narrowing { command: Some(only.to_owned()), ..Narrowing::default() };
+            let forced = role.clone().narrowed_by(&narrowing);
+            assert_eq!(forced.permit_start(&what).is_ok(), permitted, "{only} {what:?}");
         }
     }
 
