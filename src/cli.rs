@@ -21,7 +21,7 @@ use crate::control::message::{Event, Request};
 use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
-use crate::session::run::{Input, Io, Output, run};
+use crate::session::run::{End, Input, Io, Output, run};
 use crate::{daemon, image, open, session, sftp};
 
 /// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less, and what says that the boot is
@@ -188,8 +188,11 @@ fn local(command: Command, root: &Root) -> anyhow::Result<ExitCode> {
                 }
             }
         };
-        let (status, ()) = tokio::join!(run(command, &client, Io { input, output, terminal: columns }), printing);
-        Ok(status)
+        let io = Io { input, output, terminal: columns, shell: false };
+        match tokio::join!(run(command, &client, io), printing).0 {
+            End::Exit(status) => Ok(status),
+            End::Shell { .. } => bail!("whoever is here has a shell"), // it was not offered
+        }
     })?;
     drop(terminal);
     Ok(ExitCode::from(status))

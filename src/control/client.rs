@@ -11,7 +11,7 @@ use super::message::{Event, Request};
 use super::{frame, stream};
 
 /// Events that wait for a slow consumer before its stream is given up.
-const QUEUE: usize = 256;
+pub const QUEUE: usize = 256;
 
 /// An event with the descriptors that came with it.
 type Item = (Event, Vec<OwnedFd>);

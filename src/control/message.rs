@@ -217,7 +217,7 @@ pub enum Exit {
 }
 
 /// Where a connection is to be made to, or what is to be listened on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Destination {
     Tcp {
         host: String,

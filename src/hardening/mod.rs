@@ -17,13 +17,16 @@ use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
+use crate::control::client;
+use crate::session::ssh::table::{MAX_CHANNELS, MAX_SESSIONS};
 use landlock::FileAccess;
 use seccomp::Call;
 
 /// Address space of a session, in bytes. A session needs about 20 MiB; one that is made to need more ends.
 const SESSION_ADDRESS_SPACE: u64 = 256 << 20;
-/// Descriptors of a session: the stream, the control socket, standard error, the runtime's own, and some to spare.
-const SESSION_DESCRIPTORS: u64 = 32;
+/// Descriptors of a session: the stream, the control socket, standard error, the runtime's own, and some to spare; what
+/// its programs and forwarded connections have; and what has come from listeners and is about to be taken or closed.
+const SESSION_DESCRIPTORS: u64 = 32 + 3 * MAX_SESSIONS as u64 + MAX_CHANNELS as u64 + client::QUEUE as u64;
 /// A session's user and group: this and its process number, so that no two sessions, nor anybody else, are the same user. No
 /// system hands these numbers out, and there is room for every process number (<https://systemd.io/UIDS-GIDS/>, `PID_MAX_LIMIT`).
 const SESSION_USERS: u32 = 1_900_000_000;

@@ -1,6 +1,6 @@
 //! What a user may ask for, the same words over SSH and locally. Pure.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Names that the binary, or a command over SSH, also answers to, and what each means.
 const APPLETS: [(&str, &str); 3] =
@@ -39,7 +39,7 @@ pub enum Command {
     /// meanwhile. A shutdown waits as well.
     Hold {
         /// For so long at most
-        #[arg(short, long, default_value_t = DEFAULT_HOLD_SECONDS, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        #[arg(short, long, default_value = DEFAULT_HOLD_SECONDS, value_parser = clap::value_parser!(u32).range(1..=86_400))]
         seconds: u32,
     },
     /// Let the boot go on that hold has wait
@@ -72,7 +72,7 @@ pub struct Feed {
 }
 
 /// Long enough for a repair, and short enough that a machine which was forgotten is back on the same day.
-pub const DEFAULT_HOLD_SECONDS: u32 = 3600;
+const DEFAULT_HOLD_SECONDS: &str = "3600";
 
 /// The SSH server is up some seconds before the question; a script that logs in at once should not miss it.
 pub const DEFAULT_WAIT_SECONDS: u32 = 30;
@@ -82,7 +82,23 @@ pub const DEFAULT_WAIT_SECONDS: u32 = 30;
 #[command(name = "ssh HOST", no_binary_name = true, disable_help_flag = false, version)]
 struct Remote {
     #[command(subcommand)]
-    command: Command,
+    asked: Asked,
+}
+
+/// What can be asked for over SSH.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Asked {
+    #[command(flatten)]
+    Command(Command),
+    /// A rescue shell (ssh -t HOST shell), if the role has one
+    ///
+    /// Any other command line is run by that shell, if the role may run programs.
+    Shell {
+        /// The boot waits at hand-over until the shell has ended, for so many seconds at most
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
+              default_missing_value = DEFAULT_HOLD_SECONDS, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        hold: Option<u32>,
+    },
 }
 
 /// Text for the user in place of a command: help (`status` 0) or a usage error (`status` 2).
@@ -92,13 +108,20 @@ pub struct Usage {
     pub text: String,
 }
 
+/// Whether a line is one of our commands, by its first word; else it is for a shell.
+pub fn is_ours(line: &str) -> bool {
+    let first = resolve_applet(line.split_whitespace().next().unwrap_or_default());
+    matches!(first, "help" | "--help" | "-h" | "--version" | "-V")
+        || Remote::command().get_subcommands().any(|command| command.get_name() == first)
+}
+
 /// Parses the command string of an SSH exec request (RFC 4254 section 6.5).
-pub fn parse(line: &str) -> Result<Command, Usage> {
+pub fn parse(line: &str) -> Result<Asked, Usage> {
     let mut words = split_words(line)?;
     if let Some(first) = words.first_mut() {
         *first = resolve_applet(first).to_owned();
     }
-    Remote::try_parse_from(words).map(|remote| remote.command).map_err(|error| {
+    Remote::try_parse_from(words).map(|remote| remote.asked).map_err(|error| {
         let status = error.exit_code().try_into().unwrap_or(2);
         Usage { status, text: error.render().to_string() }
     })
@@ -166,7 +189,26 @@ mod tests {
             ("reboot", Command::Reboot),
             ("poweroff", Command::Poweroff),
         ] {
-            assert_eq!(parse(line).unwrap(), command, "{line}");
+            assert_eq!(parse(line).unwrap(), Asked::Command(command), "{line}");
+            assert!(is_ours(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn shells() {
+        for (line, hold) in [("shell", None), ("shell --hold", Some(3600)), ("shell --hold=60", Some(60))] {
+            assert_eq!(parse(line).unwrap(), Asked::Shell { hold }, "{line}");
+        }
+        assert_eq!(parse("shell --hold=0").unwrap_err().status, 2);
+    }
+
+    #[test]
+    fn what_is_for_a_shell() {
+        for line in ["", "unlok", "cat /etc/passwd", "sh -c unlock", "/bin/status", "'unlock'", "unlock;reboot"] {
+            assert!(!is_ours(line), "{line}");
+        }
+        for line in ["help", "--version", "unlock 'oops", "status | cat", " peek"] {
+            assert!(is_ours(line), "{line}");
         }
     }
 

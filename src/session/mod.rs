@@ -1,8 +1,11 @@
 //! The process of one connection: it speaks SSH over the byte stream that it is given and asks the daemon for
 //! everything else. It opens nothing itself; its crash or flood is its own, and its memory is gone when it ends.
 
+mod backlog;
 pub mod command;
+mod inbox;
 pub mod line;
+mod paced;
 pub mod run;
 pub mod screen;
 pub mod ssh;
@@ -26,11 +29,13 @@ use crate::control::client::Client;
 use crate::control::frame;
 use crate::control::message::{Event, Phase, Request, Setup};
 use crate::hardening;
+use paced::Paced;
 use ssh::IDENTIFICATION;
 use ssh::algorithms::preferred;
 use ssh::auth::Policy;
 use ssh::authorized_keys;
-use ssh::handler::{Connection, MAX_OFFERS, Progress};
+use ssh::handler::{Connection, MAX_OFFERS, Progress, Ties};
+use ssh::table::Table;
 use stream::Greeted;
 
 /// The daemon sends the setup at once; without it there is nothing to do here.
@@ -50,6 +55,11 @@ const AUTH_TRIES: usize = MAX_OFFERS as usize;
 /// New keys after so many bytes in one direction, or so much time (RFC 4253 section 9).
 const REKEY_BYTES: usize = 1 << 30;
 const REKEY_TIME: Duration = Duration::from_secs(3600);
+/// The largest packet of data that a client may send, in bytes.
+const PACKET: u32 = 64 << 10;
+/// Packets of data on their way out, of all channels: written at once as far as they are there. Clients of today take
+/// 32 KiB in a packet.
+const OUTPUT_PACKETS: usize = 32;
 /// Refusals take this long, so that their time tells nothing about why.
 const REJECTION: Duration = Duration::from_millis(100);
 
@@ -66,12 +76,14 @@ pub fn main() -> anyhow::Result<()> {
         for reason in refused {
             eprintln!("vestibule session: ignoring: {reason}");
         }
-        serve(Greeted::new(TcpStream::from_std(stream)?, IDENTIFICATION), UnixStream::from_std(control)?).await
+        let (stream, table) = (Greeted::new(TcpStream::from_std(stream)?, IDENTIFICATION), Table::default());
+        let stream = Paced::new(stream, table.backlog());
+        serve(stream, UnixStream::from_std(control)?, table).await
     })
 }
 
 /// The whole life of a session, in order.
-async fn serve<S>(stream: S, mut control: UnixStream) -> anyhow::Result<()>
+async fn serve<S>(stream: S, mut control: UnixStream, table: Table) -> anyhow::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -81,8 +93,9 @@ where
     let config = Arc::new(server_config(&setup)?);
     let client = Client::start(control);
     let (progress, mut watched) = watch::channel(Progress::default());
+    let (leave, leaving) = watch::channel(false);
     let policy = Policy { keys, roles: setup.roles, address: setup.peer.parse().ok(), built: setup.built };
-    let connection = Connection::new(client.clone(), policy, progress);
+    let connection = Connection::new(client.clone(), policy, Ties { table, progress, leaving });
 
     let login = async {
         // The client's version line is awaited in here, so this is part of the login time.
@@ -95,7 +108,7 @@ where
     };
     // Too slow, or never logged in: that is the peer's affair, and this process ends.
     if let Ok(Some(running)) = timeout(login_deadline, login).await {
-        stay(running, &client, watched).await;
+        stay(running, &client, watched, leave).await;
     }
     Ok(())
 }
@@ -124,8 +137,10 @@ pub(crate) fn server_config(setup: &Setup) -> anyhow::Result<Config> {
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: KEEPALIVES,
         limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
-        window_size: 64 << 10, // a passphrase and keystrokes; more would only be memory for a flood
+        window_size: backlog::WINDOW, // no channel is opened before the login
+        maximum_packet_size: PACKET,
         channel_buffer_size: 16,
+        event_buffer_size: OUTPUT_PACKETS,
         ..Config::default()
     })
 }
@@ -135,11 +150,13 @@ async fn stay(
     mut running: std::pin::Pin<Box<RunningSession<Connection>>>,
     client: &Client,
     mut progress: watch::Receiver<Progress>,
+    leave: watch::Sender<bool>,
 ) {
     tokio::select! {
         _ = &mut running => return, // the peer's affair, whatever it was
         () = hand_over(client) => {}
     }
+    leave.send_replace(true);
     // Commands see the hand-over themselves, say so to their users and end; then clients leave by themselves, with the
     // exit status. Only a client that has nothing running, or stays, is disconnected.
     if timeout(FAREWELL, progress.wait_for(|progress| progress.commands == 0)).await.is_ok()

@@ -29,6 +29,17 @@ pub struct Io {
     pub output: mpsc::Sender<Output>,
     /// Columns of the user's terminal, if there is one.
     pub terminal: Option<u32>,
+    /// Whether the unlock screen offers a shell.
+    pub shell: bool,
+}
+
+/// What comes after a command.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing; its exit status.
+    Exit(u8),
+    /// A shell was chosen on the unlock screen, which comes back after it. The terminal has so many columns.
+    Shell { columns: u32 },
 }
 
 pub enum Input {
@@ -44,10 +55,10 @@ pub enum Output {
     Err(Vec<u8>),
 }
 
-/// Runs `command` and returns its exit status.
-pub async fn run(command: Command, client: &Client, mut io: Io) -> u8 {
-    match command {
-        Command::Unlock(_) if io.terminal.is_some() => screen(client, io).await,
+/// Runs `command` to its end.
+pub async fn run(command: Command, client: &Client, mut io: Io) -> End {
+    End::Exit(match command {
+        Command::Unlock(_) if io.terminal.is_some() => return screen(client, io).await,
         Command::Unlock(options) => unlock(options, client, &mut io).await,
         Command::Feed(options) => feed(options, client, &mut io).await,
         Command::Peek { follow } => peek(follow, client, &mut io).await,
@@ -56,7 +67,7 @@ pub async fn run(command: Command, client: &Client, mut io: Io) -> u8 {
         Command::Release => granted(Request::Release, client, &io).await,
         Command::Reboot => granted(Request::Power(Power::Reboot), client, &io).await,
         Command::Poweroff => granted(Request::Power(Power::Off), client, &io).await,
-    }
+    })
 }
 
 impl Io {
@@ -246,8 +257,10 @@ async fn granted(request: Request, client: &Client, io: &Io) -> u8 {
 }
 
 /// The unlock screen, until everything is unlocked, the boot continues, or the user leaves.
-async fn screen(client: &Client, mut io: Io) -> u8 {
-    let mut screen = Screen::new(io.terminal.unwrap_or(0));
+async fn screen(client: &Client, mut io: Io) -> End {
+    let mut columns = io.terminal.unwrap_or(0);
+    let mut screen = Screen::new(columns);
+    screen.offer_shell(io.shell);
     let mut watch = client.request(Request::Watch { log: true });
     let mut answer = Answer::default();
     let mut side: Option<Events> = None; // a peek, a reboot
@@ -255,7 +268,7 @@ async fn screen(client: &Client, mut io: Io) -> u8 {
     let (mut known, mut input_ended) = (false, false);
     let (farewell, status) = loop {
         if io.out(screen.take_output()).await.is_err() {
-            return not_unlocked(&answer.outcomes);
+            return End::Exit(not_unlocked(&answer.outcomes));
         }
         tokio::select! {
             event = watch.next() => match event {
@@ -298,19 +311,29 @@ async fn screen(client: &Client, mut io: Io) -> u8 {
             },
             // Not before it is known what is asked: keys may have come ahead (a pipe into ssh -tt).
             input = io.input.recv(), if known && !input_ended => match input {
-                Some(Input::Columns(columns)) => screen.resize(columns),
+                Some(Input::Columns(now)) => {
+                    columns = now;
+                    screen.resize(columns);
+                }
                 Some(Input::Failed(_)) => {} // its end follows
                 Some(Input::Bytes(bytes)) => {
                     let bytes = zeroize::Zeroizing::new(bytes);
-                    let mut quit = false;
+                    let (mut quit, mut shell) = (false, false);
                     for action in bytes.iter().filter_map(|byte| screen.key(*byte)).collect::<Vec<_>>() {
                         match action {
                             Action::Submit { aim, secret } => answer = Answer::begin(client, aim, secret),
                             Action::Peek => side = Some(client.request(Request::Peek { follow: false })),
                             Action::Reboot => side = Some(client.request(Request::Power(Power::Reboot))),
                             Action::PowerOff => side = Some(client.request(Request::Power(Power::Off))),
+                            Action::Shell => shell = true,
                             Action::Quit => quit = true,
                         }
+                    }
+                    if shell {
+                        screen.leave("A shell; its end leads back here.");
+                        // As with the farewell below.
+                        let _ = timeout(Duration::from_secs(1), io.out(screen.take_output())).await;
+                        return End::Shell { columns };
                     }
                     if quit {
                         break ("Disconnecting.", answer.left_early());
@@ -328,7 +351,7 @@ async fn screen(client: &Client, mut io: Io) -> u8 {
     screen.leave(farewell);
     // Whether or not the farewell is read, this is the end; but a full queue must not hold the process.
     let _ = timeout(Duration::from_secs(1), io.out(screen.take_output())).await;
-    status
+    End::Exit(status)
 }
 
 /// The last answer that was given on the screen.

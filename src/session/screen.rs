@@ -18,6 +18,7 @@ pub enum Action {
     Peek,
     Reboot,
     PowerOff,
+    Shell,
     Quit,
 }
 
@@ -37,6 +38,8 @@ pub struct Screen {
     status: Option<Status>,
     line: Line,
     mode: Mode,
+    /// The menu has a shell.
+    shell: bool,
     /// An answer is on its way; its verdicts will come.
     checking: bool,
     /// The question that was chosen by Tab.
@@ -59,6 +62,7 @@ impl Screen {
             status: None,
             line: Line::default(),
             mode: Mode::Entry,
+            shell: false,
             checking: false,
             chosen: None,
             drawn: 0,
@@ -73,6 +77,11 @@ impl Screen {
         self.erase_block();
         self.columns = if columns == 0 { 80 } else { (columns as usize).clamp(MIN_COLUMNS, 500) };
         self.draw_block();
+    }
+
+    /// Whether the menu has a shell.
+    pub fn offer_shell(&mut self, shell: bool) {
+        self.shell = shell;
     }
 
     pub fn status(&mut self, status: Status) {
@@ -206,6 +215,7 @@ impl Screen {
         match byte {
             b'q' => Some(Action::Quit),
             b'p' => Some(Action::Peek),
+            b's' if self.shell => Some(Action::Shell),
             b'R' => Some(Action::Reboot),
             b'O' => Some(Action::PowerOff),
             _ => None,
@@ -281,7 +291,8 @@ impl Screen {
 
     fn entry_line(&self, status: &Status) -> String {
         if self.mode == Mode::Menu {
-            return "[Enter] back  [p] peek  [R] reboot  [O] power off  [q] disconnect ".to_owned();
+            let shell = if self.shell { "[s] shell  " } else { "" };
+            return format!("[Enter] back  [p] peek  {shell}[R] reboot  [O] power off  [q] disconnect ");
         }
         if self.checking
             || (status.questions.iter().all(|question| question.stage == Stage::Checking)

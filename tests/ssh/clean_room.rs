@@ -30,7 +30,7 @@ fn a_session_process_is_confined() {
         assert!(status.contains("Seccomp:\t2\n"), "{status}");
     }
     let limits = std::fs::read_to_string(format!("/proc/{session}/limits")).unwrap();
-    for limit in ["Max core file size 0", "Max processes 0", "Max open files 32"] {
+    for limit in ["Max core file size 0", "Max processes 0", "Max open files 400"] {
         let words = limits.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(limit), "{limits}");
     }

@@ -1,35 +1,33 @@
 //! The russh handler: authentication and channels, turned into commands with byte streams. It decides nothing about
 //! disks or prompts and opens nothing.
 //!
-//! Where russh bites and what is done about it: one unread channel would freeze the connection, so data goes into a
-//! bounded queue and a channel that overflows it is closed; key probes never count, so they are counted here; handler
-//! calls run inside the connection's loop, so commands run in tasks of their own.
+//! Where russh bites and what is done about it: one unread channel would freeze the connection, so data goes into a queue
+//! of its own (`inbox`), and windows shrink as it fills (`backlog`); key probes never count, so they are counted here;
+//! handler calls run inside the connection's loop, so whatever takes its time runs in tasks of its own.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use russh::keys::{Certificate, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelWriteHalf, Pty};
-use tokio::io::AsyncWriteExt;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
+use tokio::sync::watch;
 
 use super::auth::{Admission, Policy};
 use super::authorized_keys::fingerprint;
+use super::forward::Listeners;
+use super::request::{Prelude, Wanted};
+use super::start::{Opened, name_of};
+use super::table::{MAX_SESSIONS, Table};
+use crate::config::grants::Grants;
 use crate::control::client::Client;
-use crate::control::message::{Login, Request};
-use crate::session::command::{self, Command};
-use crate::session::run::{Input, Io, Output, run};
+use crate::control::message::{Destination, Login, Request, Size, Terminal};
+use crate::session::inbox::Order;
 
 /// Keys that one connection may offer. An agent with more than this is rare, and each offer is work for us. russh counts
 /// those that are refused (`session::AUTH_TRIES`), here they are counted all.
 pub const MAX_OFFERS: u32 = 30;
-/// Channels of one connection at once; people multiplex a handful.
-const MAX_CHANNELS: usize = 8;
-/// Packets from the user that a command has not read yet. Commands read at once, so only a flood gets here.
-const INPUT_QUEUE: usize = 64;
-const OUTPUT_QUEUE: usize = 16;
 
 /// What the session process wants to know of its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,26 +38,44 @@ pub struct Progress {
 }
 
 pub struct Connection {
-    client: Client,
+    pub(super) client: Client,
     policy: Policy,
-    admission: Option<Admission>,
+    pub(super) admission: Option<Admission>,
+    /// Of whoever has logged in.
+    pub(super) grants: Arc<Grants>,
     offers: u32,
     failed: u32,
-    channels: HashMap<ChannelId, State>,
-    progress: watch::Sender<Progress>,
+    pub(super) table: Table,
+    /// Session channels that nothing was asked of yet.
+    pub(super) opened: HashMap<ChannelId, Opened>,
+    pub(super) listeners: Listeners,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) leaving: watch::Receiver<bool>,
 }
 
-/// One session channel.
-struct State {
-    write: Option<ChannelWriteHalf<Msg>>,
-    terminal: Option<u32>,
-    input: Option<mpsc::Sender<Input>>,
-    task: Option<JoinHandle<()>>,
+/// Where the session process and its connection tell each other how far they are.
+pub struct Ties {
+    pub table: Table,
+    pub progress: watch::Sender<Progress>,
+    /// True when the boot continues.
+    pub leaving: watch::Receiver<bool>,
 }
 
 impl Connection {
-    pub fn new(client: Client, policy: Policy, progress: watch::Sender<Progress>) -> Self {
-        Self { client, policy, admission: None, offers: 0, failed: 0, channels: HashMap::new(), progress }
+    pub fn new(client: Client, policy: Policy, ties: Ties) -> Self {
+        Self {
+            client,
+            policy,
+            admission: None,
+            grants: Arc::default(),
+            offers: 0,
+            failed: 0,
+            table: ties.table,
+            opened: HashMap::new(),
+            listeners: Listeners::default(),
+            progress: ties.progress,
+            leaving: ties.leaving,
+        }
     }
 
     /// Lets the daemon know who has logged in; it may still refuse.
@@ -73,6 +89,7 @@ impl Connection {
         };
         match granted {
             Ok(admission) => {
+                self.grants = Arc::new(admission.grants.clone());
                 self.admission = Some(admission);
                 Auth::Accept
             }
@@ -92,105 +109,6 @@ impl Connection {
             // Refused only when the daemon is stopping: nobody is left to log it.
             let _ = self.client.granted(Request::LoginFailed { user, reason }).await;
         }
-    }
-
-    /// Answers a shell or exec request by starting the command.
-    fn start(&mut self, id: ChannelId, line: Option<&str>, session: &mut Session) -> Result<(), russh::Error> {
-        let forced = self.admission.as_ref().and_then(|admission| admission.grants.command.as_deref());
-        let line = forced.or(line);
-        let Some(state) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
-        let Some(write) = state.write.take() else { return session.channel_failure(id) }; // one command per channel
-        session.channel_success(id)?;
-        let (input, receiver) = mpsc::channel(INPUT_QUEUE);
-        state.input = Some(input);
-        let work = Work {
-            command: match line {
-                None | Some("") => Ok(Command::Unlock(command::Unlock {
-                    wait: command::DEFAULT_WAIT_SECONDS,
-                    ..command::Unlock::default()
-                })),
-                Some(line) => command::parse(line),
-            },
-            client: self.client.clone(),
-            write,
-            progress: self.progress.clone(),
-        };
-        state.task = Some(crate::task::spawn(work.run(receiver, state.terminal)));
-        Ok(())
-    }
-
-    fn feed(&mut self, id: ChannelId, input: Input, session: &mut Session) -> Result<(), russh::Error> {
-        let Some(sender) = self.channels.get_mut(&id).and_then(|state| state.input.as_ref()) else { return Ok(()) };
-        match sender.try_send(input) {
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()), // a command that has ended reads no more
-            Err(mpsc::error::TrySendError::Full(_)) => session.close(id),
-        }
-    }
-
-    fn forget(&mut self, id: ChannelId) {
-        if let Some(state) = self.channels.remove(&id)
-            && let Some(task) = state.task
-        {
-            task.abort();
-        }
-    }
-}
-
-/// A command and the channel that it runs on.
-struct Work {
-    command: Result<Command, command::Usage>,
-    client: Client,
-    write: ChannelWriteHalf<Msg>,
-    progress: watch::Sender<Progress>,
-}
-
-impl Work {
-    async fn run(self, input: mpsc::Receiver<Input>, terminal: Option<u32>) {
-        self.progress.send_modify(|progress| progress.commands += 1);
-        let _ended = Ended(self.progress.clone());
-        let (output, mut queue) = mpsc::channel(OUTPUT_QUEUE);
-        let mut out = Box::pin(self.write.make_writer());
-        let mut err = Box::pin(self.write.make_writer_ext(Some(STDERR)));
-        let pump = async move {
-            while let Some(output) = queue.recv().await {
-                let written = match output {
-                    Output::Out(bytes) => out.write_all(&bytes).await,
-                    Output::Err(bytes) => err.write_all(&bytes).await,
-                };
-                if written.is_err() {
-                    break; // the command sees its queue closed
-                }
-            }
-        };
-        let command = async {
-            match self.command {
-                Ok(command) => run(command, &self.client, Io { input, output, terminal }).await,
-                Err(usage) => {
-                    let text = if terminal.is_some() { usage.text.replace('\n', "\r\n") } else { usage.text };
-                    let text = text.into_bytes();
-                    let text = if usage.status == 0 { Output::Out(text) } else { Output::Err(text) };
-                    let _ = output.send(text).await; // a peer that has gone does not read it
-                    usage.status
-                }
-            }
-        };
-        let (status, ()) = tokio::join!(command, pump);
-        // Each of these fails only when the connection is gone, and then there is nobody to tell.
-        let _ = self.write.exit_status(u32::from(status)).await;
-        let _ = self.write.eof().await;
-        let _ = self.write.close().await;
-    }
-}
-
-/// SSH_EXTENDED_DATA_STDERR, RFC 4254 section 5.2.
-const STDERR: u32 = 1;
-
-/// Counts a command as ended, also when its task is aborted.
-struct Ended(watch::Sender<Progress>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.send_modify(|progress| progress.commands -= 1);
     }
 }
 
@@ -246,34 +164,101 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        // `channel_close` is called only where the peer closes first: those that a command's end has closed go here.
-        self.channels.retain(|_, state| !state.task.as_ref().is_some_and(JoinHandle::is_finished));
-        if self.admission.is_none() || self.channels.len() >= MAX_CHANNELS {
-            reply.reject(russh::ChannelOpenFailure::ResourceShortage).await;
-            return Ok(());
-        }
         let id = channel.id();
+        let sessions = self.opened.len() + self.progress.borrow().commands;
         let (_, write) = channel.split(); // the read half is dropped: data comes through `Handler::data`
-        self.channels.insert(id, State { write: Some(write), terminal: None, input: None, task: None });
-        reply.accept().await;
+        match self.table.enter(id) {
+            Some(served) if self.admission.is_some() && sessions < MAX_SESSIONS => {
+                self.opened.insert(id, Opened { write, served, prelude: Prelude::default() });
+                reply.accept().await;
+            }
+            _ => reply.reject(ChannelOpenFailure::ResourceShortage).await,
+        }
         Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        match u16::try_from(port) {
+            Ok(port) => self.connect(channel, Destination::Tcp { host: host.to_owned(), port }, reply).await,
+            Err(_) => reply.reject(ChannelOpenFailure::ConnectFailed).await,
+        }
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.connect(channel, Destination::Unix(path.to_owned()), reply).await;
+        Ok(())
+    }
+
+    /// A channel that was opened from here, for a connection that came in.
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _packet: u32,
+        _window: u32,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.table.confirm(id);
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let Ok(asked) = u16::try_from(*port) else { return Ok(false) };
+        let on = Destination::Tcp { host: address.to_owned(), port: asked };
+        let listening = self.listen(on, session).await?;
+        *port = listening.map_or(*port, u32::from);
+        Ok(listening.is_some())
+    }
+
+    async fn cancel_tcpip_forward(&mut self, address: &str, port: u32, _: &mut Session) -> Result<bool, Self::Error> {
+        let port = u16::try_from(port).ok();
+        Ok(port.is_some_and(|port| self.listeners.cancel(&Destination::Tcp { host: address.to_owned(), port })))
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
+        Ok(self.listen(Destination::Unix(path.to_owned()), session).await?.is_some())
+    }
+
+    async fn cancel_streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Self::Error> {
+        Ok(self.listeners.cancel(&Destination::Unix(path.to_owned())))
     }
 
     async fn pty_request(
         &mut self,
         id: ChannelId,
-        _term: &str,
+        term: &str,
         columns: u32,
-        _rows: u32,
-        _pixel_width: u32,
-        _pixel_height: u32,
-        _modes: &[(Pty, u32)],
+        rows: u32,
+        width: u32,
+        height: u32,
+        modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let allowed = self.admission.as_ref().is_some_and(|admission| admission.grants.pty);
-        match self.channels.get_mut(&id) {
-            Some(state) if allowed && state.input.is_none() => {
-                state.terminal = Some(columns);
+        match self.opened.get_mut(&id) {
+            Some(opened) if self.grants.pty => {
+                let modes = modes.iter().map(|(mode, value)| (*mode as u8, *value)).collect();
+                let size = Size { columns, rows, width, height };
+                opened.prelude.terminal = Some(Terminal { name: term.to_owned(), size, modes });
                 session.channel_success(id)
             }
             _ => session.channel_failure(id),
@@ -281,25 +266,33 @@ impl Handler for Connection {
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
-        self.start(id, None, session)
+        self.start(id, Wanted::Login, session)
     }
 
     async fn exec_request(&mut self, id: ChannelId, line: &[u8], session: &mut Session) -> Result<(), Self::Error> {
-        self.start(id, Some(&String::from_utf8_lossy(line)), session)
+        self.start(id, Wanted::Line(line), session)
     }
 
-    async fn subsystem_request(&mut self, id: ChannelId, _: &str, session: &mut Session) -> Result<(), Self::Error> {
-        session.channel_failure(id)
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
+        match name {
+            "sftp" if self.grants.sftp.is_some() || self.grants.command.is_some() => {
+                self.start(id, Wanted::Sftp, session)
+            }
+            _ => session.channel_failure(id),
+        }
     }
 
     async fn env_request(
         &mut self,
         id: ChannelId,
-        _name: &str,
-        _value: &str,
+        name: &str,
+        value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        session.channel_failure(id)
+        match self.opened.get_mut(&id).is_some_and(|opened| opened.prelude.set(name, value)) {
+            true => session.channel_success(id),
+            false => session.channel_failure(id),
+        }
     }
 
     async fn x11_request(
@@ -318,35 +311,54 @@ impl Handler for Connection {
         &mut self,
         id: ChannelId,
         columns: u32,
-        _rows: u32,
-        _pixel_width: u32,
-        _pixel_height: u32,
-        session: &mut Session,
+        rows: u32,
+        width: u32,
+        height: u32,
+        _: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.feed(id, Input::Columns(columns), session)
+        let size = Size { columns, rows, width, height };
+        if let Some(terminal) = self.opened.get_mut(&id).and_then(|opened| opened.prelude.terminal.as_mut()) {
+            terminal.size = size;
+        } else if let Some(inbox) = self.table.find(id) {
+            inbox.order(Order::Size(size));
+        }
+        Ok(())
+    }
+
+    async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut Session) -> Result<(), Self::Error> {
+        if let Some(inbox) = self.table.find(id) {
+            inbox.order(Order::Signal(name_of(signal)));
+        }
+        Ok(())
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Self::Error> {
-        self.feed(id, Input::Bytes(data.to_vec()), session)
+        match self.table.find(id).map(|inbox| inbox.push(data)) {
+            Some(Err(_too_much)) => self.overflow(id, session),
+            _ => Ok(()),
+        }
+    }
+
+    fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
+        self.table.window(id)
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
-        if let Some(state) = self.channels.get_mut(&id) {
-            state.input = None;
+        if let Some(inbox) = self.table.find(id) {
+            inbox.end();
         }
         Ok(())
     }
 
     async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), Self::Error> {
-        self.forget(id);
+        self.opened.remove(&id);
+        self.table.close(id);
         Ok(())
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        for id in self.channels.keys().copied().collect::<Vec<_>>() {
-            self.forget(id);
-        }
+        self.table.close_all();
     }
 }
