@@ -4,8 +4,14 @@
 mod clean_room;
 #[allow(dead_code)] // the tests of the limits use the rest of it
 mod common;
+#[path = "ssh/exec.rs"]
+mod exec;
 #[path = "ssh/feed.rs"]
 mod feed;
+#[path = "ssh/forwards.rs"]
+mod forwards;
+#[path = "ssh/rescue_shell.rs"]
+mod rescue_shell;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -106,10 +112,11 @@ fn roles_and_keys() {
     assert_eq!(machine.ssh("somebody", &["status"], b"").status.code(), Some(255), "no such role");
     machine.new_key("other", "ed25519");
     assert_eq!(machine.ssh_with_key("other", "root", &["status"]).output().unwrap().status.code(), Some(255));
-    // Nothing but commands: no forwarding, no agent, no subsystem, no shell.
+    // Nothing is forwarded by itself, and who may not run programs gets none.
     assert_eq!(machine.ssh("root", &["-W", "127.0.0.1:1", "--"], b"").status.code(), Some(255));
-    assert_eq!(machine.ssh("root", &["-s", "--", "sftp"], b"").status.code(), Some(255));
-    assert_eq!(machine.ssh("root", &["cat", "/etc/passwd"], b"").status.code(), Some(2));
+    assert_eq!(machine.ssh("unlock", &["-s", "--", "sftp"], b"").status.code(), Some(255));
+    assert_eq!(machine.ssh("unlock", &["cat", "/etc/passwd"], b"").status.code(), Some(6));
+    assert_eq!(machine.ssh("root", &["unlock", "--no-such-option"], b"").status.code(), Some(2));
     drop(asker);
 }
 

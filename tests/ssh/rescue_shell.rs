@@ -1,0 +1,119 @@
+//! The rescue shell on a terminal, by itself and from the unlock screen.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::common::Machine;
+use crate::common::terminal::Reader;
+
+/// `ssh -tt`: what is typed, and what is seen.
+struct Terminal {
+    ssh: std::process::Child,
+    keys: std::process::ChildStdin,
+    screen: Reader,
+}
+
+impl Terminal {
+    fn new(machine: &Machine, arguments: &[&str]) -> Self {
+        let arguments = [&["-tt", "--"], arguments].concat();
+        let mut ssh = machine
+            .ssh_command("root", &arguments)
+            .env("TERM", "vt100")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (keys, screen) = (ssh.stdin.take().unwrap(), Reader::new(ssh.stdout.take().unwrap()));
+        Self { ssh, keys, screen }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn ends(mut self) -> Option<i32> {
+        self.ssh.wait().unwrap().code()
+    }
+}
+
+#[test]
+fn a_terminal_with_job_control() {
+    let machine = Machine::started("shell");
+    machine.wait_for_ssh();
+    let mut shell = Terminal::new(&machine, &["shell"]);
+    // What is typed is echoed; what is looked for is only in the output.
+    shell.types("test -t 0 && echo termi''nal $TERM\n");
+    shell.screen.until("terminal vt100");
+    // A key that comes before the program is in the foreground is the shell's.
+    shell.types("sh -c 'echo run\"\"ning; exec sleep 300'\n");
+    shell.screen.until("running");
+    shell.types("\x03");
+    shell.screen.until("^C"); // what is typed before is dropped with it
+    shell.types("echo inter''rupted\n");
+    shell.screen.until("interrupted");
+    shell.types("sh -c 'echo run\"\"ning; exec sleep 301'\n");
+    shell.screen.until("running");
+    shell.types("\x1a");
+    shell.screen.until("Stopped");
+    shell.types("echo contin''ued; kill %1\n");
+    shell.screen.until("continued");
+    shell.types("exit 9\n");
+    assert_eq!(shell.ends(), Some(9));
+}
+
+#[test]
+fn a_shell_from_the_menu_and_back() {
+    let machine = Machine::started("menu");
+    machine.wait_for_ssh();
+    let _asker = machine.ask("root", "pw");
+    let mut screen = Terminal::new(&machine, &[]);
+    screen.screen.until("Passphrase for root: ");
+    screen.types("\x03");
+    screen.screen.until("[s] shell");
+    screen.types("s");
+    screen.screen.until("leads back here");
+    screen.types("echo he''re; exit\n");
+    screen.screen.until("here");
+    screen.screen.until("Passphrase for root: ");
+    screen.types("pw\r");
+    screen.screen.until("root (/dev/disk-root): unlocked");
+}
+
+#[test]
+fn roles_without_a_shell_are_offered_none() {
+    let machine = Machine::started("noshell");
+    machine.wait_for_ssh();
+    let denied = machine.ssh("unlock", &["shell"], b"");
+    assert_eq!(denied.status.code(), Some(6), "{denied:?}");
+    assert!(String::from_utf8_lossy(&denied.stderr).contains("the role unlock may not have a shell"), "{denied:?}");
+    let denied = machine.ssh("peek", &["cat", "/etc/passwd"], b"");
+    assert_eq!(denied.status.code(), Some(6), "{denied:?}");
+    assert!(String::from_utf8_lossy(&denied.stderr).contains("may not run programs"), "{denied:?}");
+}
+
+#[test]
+fn a_forced_command_is_all_there_is() {
+    let mut machine = Machine::new("forced");
+    let key = std::fs::read_to_string(machine.root.join("id.pub")).unwrap();
+    machine.write("etc/vestibule/authorized_keys", &format!("command=\"echo only $SSH_ORIGINAL_COMMAND\" {key}"));
+    machine.start();
+    machine.wait_for_ssh();
+    for (asked, said) in [(&["shell"][..], "only shell\n"), (&["reboot"], "only reboot\n"), (&[], "only\n")] {
+        let output = machine.ssh("root", asked, b"");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), said, "{output:?}");
+    }
+}
+
+#[test]
+fn hand_over_ends_a_shell_and_says_so() {
+    let mut machine = Machine::started("leave");
+    machine.wait_for_ssh();
+    let mut shell = Terminal::new(&machine, &["shell"]);
+    shell.types("echo rea''dy\n");
+    shell.screen.until("ready");
+    let started = std::time::Instant::now();
+    assert_eq!(machine.stop(), Some(0));
+    assert!(started.elapsed() < std::time::Duration::from_secs(15), "the boot waited {:?}", started.elapsed());
+    shell.screen.until("the boot continues");
+    shell.ends();
+}
