@@ -33,7 +33,8 @@ pub struct Capacity {
     pub processes: usize,
     /// From so many of these on, some go early, by chance.
     pub early: usize,
-    /// So many of these for one source.
+    /// So many of these for one source: most of them, since who shares the address of a flood waits for one of these, and
+    /// some are left for others to start in at once.
     pub per_source: usize,
     /// Connections that have logged in.
     pub sessions: usize,
@@ -61,7 +62,7 @@ impl Capacity {
 
     fn of(greeted: usize, processes: u64, sessions: u64) -> Self {
         let processes = processes as usize;
-        Self { greeted, processes, early: processes / 2, per_source: processes / 2, sessions: sessions as usize }
+        Self { greeted, processes, early: processes / 2, per_source: processes * 3 / 4, sessions: sessions as usize }
     }
 
     fn descriptors(self) -> u64 {

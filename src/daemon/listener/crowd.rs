@@ -14,7 +14,7 @@ use super::capacity::Capacity;
 
 /// Time to log in that nobody is denied for equals: some ten round trips on a slow link, or a slow machine that is busy. A key that would get in is
 /// offered within it; what comes then, its holder's touch or passphrase, has more.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 const PATIENCE_WITH_KEY: Duration = Duration::from_secs(20);
 /// Differences below this between sources are none: an owner may well open a few connections at once.
 const MANY_MORE: usize = 4;
