@@ -134,7 +134,10 @@ impl Crowd {
                 .least_far(|it| own(it) && it.is_late(now), random)
                 .map_or(Turn::Later, |id| Turn::Now(Some(id)));
         }
-        let late = self.least_far(|it| it.rung.has_process() && it.is_late(now), random);
+        // Nobody goes for a source that has more.
+        let counts = self.counts(|it| it.rung.has_process());
+        let no_smaller = |it: &Waiting| counts[&it.source] >= mine;
+        let late = self.least_far(|it| it.rung.has_process() && no_smaller(it) && it.is_late(now), random);
         match late {
             None if all >= processes => Turn::Later,
             late => Turn::Now(late.filter(|_| drops_early(all, early, processes, random >> 16))),
@@ -294,6 +297,22 @@ mod tests {
             door.starts(id);
         }
         assert!(door.has(owner));
+    }
+
+    #[test]
+    fn a_slow_login_does_not_go_for_a_larger_source() {
+        let mut door = Door::new();
+        let (owner, _) = door.comes(1);
+        let mut flood: Vec<_> = (0..CAPACITY.per_source - 1).map(|_| door.comes(9).0).collect();
+        for _ in 0..100 {
+            door.now += PATIENCE;
+            flood.push(door.comes(9).0);
+            assert!(door.has(owner));
+            flood.retain(|id| door.has(*id));
+            while flood.len() >= CAPACITY.per_source {
+                door.crowd.leave(flood.remove(0)); // one that ends by itself: there is room for another
+            }
+        }
     }
 
     #[test]
