@@ -36,27 +36,27 @@ impl Drop for Shared<'_> {
 }
 
 #[test]
-fn has_eight_channels_and_can_use_them_again() {
+fn has_sixteen_sessions_and_can_use_them_again() {
     let machine = Machine::started("channels");
     machine.wait_for_ssh();
     let shared = Shared::open(&machine, &[]);
     let sessions = machine.children().len();
     let follow =
         || shared.session(&["peek", "--follow"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut open: Vec<_> = (0..8).map(|_| follow()).collect();
+    let mut open: Vec<_> = (0..16).map(|_| follow()).collect();
     for following in &mut open {
         let mut byte = [0];
         std::io::Read::read_exact(following.stdout.as_mut().unwrap(), &mut byte).unwrap(); // it runs
     }
-    let ninth = shared.session(&["status"]).output().unwrap();
+    let more = shared.session(&["status"]).output().unwrap();
     // ssh then makes a connection of its own.
-    assert!(String::from_utf8_lossy(&ninth.stderr).contains("Session open refused by peer"), "{ninth:?}");
+    assert!(String::from_utf8_lossy(&more.stderr).contains("Session open refused by peer"), "{more:?}");
     for mut following in open {
         following.kill().unwrap();
         following.wait().unwrap();
     }
     machine.wait_for("a channel to be free", || shared.session(&["status"]).output().unwrap().stderr.is_empty());
-    machine.wait_for("the ninth's own connection to end", || machine.children().len() == sessions);
+    machine.wait_for("its own connection to end", || machine.children().len() == sessions);
 }
 
 #[test]

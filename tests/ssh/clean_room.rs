@@ -14,8 +14,8 @@ fn a_session_process_is_confined() {
     let mut stream = TcpStream::connect(("127.0.0.1", machine.port)).unwrap();
     stream.write_all(b"SSH-2.0-test\r\n").unwrap(); // who says nothing has no process
     stream.read_exact(&mut [0; 100]).unwrap(); // more than the daemon's line: the session runs
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", machine.pid())).unwrap();
-    let session = children.split_whitespace().next_back().unwrap(); // that of wait_for_ssh may still be there
+    let sessions = sessions(&machine);
+    let session = &sessions[0]; // that of wait_for_ssh has none
     let status = std::fs::read_to_string(format!("/proc/{session}/status")).unwrap();
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     // Root of this machine, the group, and all capabilities but that to lock memory are given up.
@@ -121,8 +121,7 @@ fn nothing_of_a_refused_login_stays() {
 
 /// The processes of the connections that are open.
 fn sessions(machine: &Machine) -> Vec<String> {
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", machine.pid())).unwrap();
-    children.split_whitespace().map(str::to_owned).collect()
+    machine.children().iter().map(u32::to_string).collect()
 }
 
 /// Whether the writable memory of a process contains these bytes.
