@@ -8,6 +8,8 @@ mod common;
 mod exec;
 #[path = "ssh/feed.rs"]
 mod feed;
+#[path = "ssh/files.rs"]
+mod files;
 #[path = "ssh/forwards.rs"]
 mod forwards;
 #[path = "ssh/rescue_shell.rs"]

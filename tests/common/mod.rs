@@ -81,7 +81,9 @@ impl Machine {
     }
 
     pub fn write(&self, path: &str, text: &str) {
-        fs::write(self.root.join(path), text).unwrap();
+        let path = self.root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
 
     pub fn new_key(&self, name: &str, kind: &str) {
