@@ -34,3 +34,22 @@ def a_held_boot(guest):
     expect("REAL-ROOT-RUNNING" not in guest.console.text, "the real root must not run yet")
     expect(guest.ssh("release").status == 0, "the boot can be released")
     guest.real_root().nothing_of_ours()
+
+
+@case("bookworm-initramfs-tools")
+def rescue_shell(guest):
+    """A shell and programs of the image; what is left open is told that the boot continues, and ended"""
+    guest.wait_for_ssh()
+    guest.wait_until_asked()
+    done = guest.ssh("cat; ls /conf >&2; exit 7", stdin=b"through")
+    expect((done.status, done.out) == (7, "through") and "initramfs.conf" in done.err, f"a program of the image: {done}")
+    shell = guest.session("shell")
+    shell.type("sleep 4711 & echo it runs as $((40 + 2)) on $(tty)\n")
+    shell.wait_for("it runs as 42 on /dev/pts/")
+    expect(guest.unlock(PASSPHRASE) == 0, "the passphrase is right")
+    shell.wait_for("the boot continues")
+    shell.wait_for_end()
+    report = guest.real_root()
+    report.nothing_of_ours()
+    left = [process for process in report.processes if "4711" in process]
+    expect(not left, f"what the shell had started is still there: {left}")
