@@ -51,7 +51,10 @@ impl Policy {
         let role = self.role(user)?;
         check_algorithm(algorithm)?;
         let lines = self.keys.iter().filter(|line| line.authority.is_none() && line.key.key_data() == key.key_data());
-        self.first(lines, now, |line| admit(role, described(line), line.narrowing.clone()))
+        self.first(lines, now, |line| {
+            check_role(line, role)?;
+            admit(role, described(line), line.narrowing.clone())
+        })
     }
 
     /// Decides on a login name and a certificate. The caller has the certificate's signature verified, and that of its
@@ -61,6 +64,7 @@ impl Policy {
         let lines = self.keys.iter().filter(|line| line.key.key_data() == certificate.signature_key());
         let authorities = lines.filter_map(|line| Some((line, line.authority.as_ref()?.principals.as_deref())));
         let judge = |line: &AuthorizedKey, principals| {
+            check_role(line, role)?;
             certificate::check(certificate, now.max(self.built))?;
             certificate::check_principal(certificate, principals, user)?;
             let narrowing = certificate::narrowing(certificate, self.address)?;
@@ -105,6 +109,13 @@ impl Policy {
             }
         }
         Err(refused)
+    }
+}
+
+fn check_role(line: &AuthorizedKey, role: &Role) -> Result<(), String> {
+    match &line.roles {
+        Some(roles) if !roles.contains(&role.name) => Err(format!("line {} is not for this role (roles=)", line.line)),
+        _ => Ok(()),
     }
 }
 

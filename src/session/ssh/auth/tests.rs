@@ -38,6 +38,25 @@ fn only_a_listed_key_with_a_role_for_name_gets_in() {
 }
 
 #[test]
+fn a_key_may_be_for_some_roles_only() {
+    let policy = policy(&[("roles=\"unlock,peek\"", 1), ("roles=\"root\"", 2)]);
+    for (user, seed, admitted) in [
+        ("unlock", 1, true),
+        ("peek", 1, true),
+        ("root", 1, false),
+        ("sftp", 1, false),
+        ("root", 2, true),
+        ("unlock", 2, false),
+    ] {
+        let admission = policy.key(user, (&key(seed), &ED), NOW);
+        assert_eq!(admission.is_ok(), admitted, "{user} {seed}: {admission:?}");
+        assert_eq!(policy.offer(user, (&key(seed), &ED), NOW).is_ok(), admitted, "{user} {seed}");
+    }
+    let why = policy.key("root", (&key(1), &ED), NOW).unwrap_err();
+    assert!(why.contains("line 1 is not for this role"), "{why}");
+}
+
+#[test]
 fn the_first_line_that_counts_here_and_now() {
     for (lines, address, expected) in [
         (&[("command=\"a\"", 1), ("command=\"b\"", 1)][..], "192.0.2.7", Ok("a")),

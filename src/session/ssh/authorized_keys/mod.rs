@@ -29,6 +29,8 @@ pub struct AuthorizedKey {
     pub from: Option<Sources>,
     /// Seconds since 1970 after which it counts no more.
     pub expires: Option<u64>,
+    /// The login names that it is for (`roles=`, an option of our own); `None`: all.
+    pub roles: Option<Vec<String>>,
     /// The key of an authority, which itself admits nobody.
     pub authority: Option<Authority>,
     /// Its line in the file, from 1.
@@ -111,9 +113,9 @@ fn parse_line(line: &str) -> Result<(AuthorizedKey, Vec<String>), String> {
     let key = PublicKey::from_openssh(&format!("{key_type} {base64}"))
         .map_err(|error| format!("the key can't be read ({error})"))?;
     check_strength(key.key_data())?;
-    let Options { narrowing, from, expires, authority, principals, without_effect } = Options::parse(options)?;
+    let Options { narrowing, from, expires, authority, principals, roles, without_effect } = Options::parse(options)?;
     let authority = authority.then_some(Authority { principals });
-    let key = AuthorizedKey { key, comment: comment.to_owned(), narrowing, from, expires, authority, line: 0 };
+    let key = AuthorizedKey { key, comment: comment.to_owned(), narrowing, from, expires, roles, authority, line: 0 };
     Ok((key, without_effect))
 }
 

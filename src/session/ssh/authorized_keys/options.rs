@@ -18,6 +18,8 @@ pub struct Options {
     pub authority: bool,
     /// One of these must be in the certificate; `None`: the login name.
     pub principals: Option<Vec<String>>,
+    /// The roles that it is for; `None`: for all.
+    pub roles: Option<Vec<String>>,
     /// What has no effect, in words.
     pub without_effect: Vec<String>,
 }
@@ -61,7 +63,8 @@ impl Options {
 
     fn value(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
-            "command" | "principals" | "from" | "expiry-time" | "environment" | "permitopen" | "permitlisten" => {}
+            "command" | "principals" | "roles" | "from" | "expiry-time" | "environment" => {}
+            "permitopen" | "permitlisten" => {}
             "tunnel" => return Err("tunnel=: there are no tunnel devices here".to_owned()),
             _ => return Err(format!("the option \"{name}=\" is not known")),
         }
@@ -70,13 +73,8 @@ impl Options {
         match name {
             "command" if value.trim().is_empty() => return Err("command= is empty".to_owned()),
             "command" => set_once(&mut self.narrowing.command, value, name)?,
-            "principals" => {
-                let principals = value.split(',').map(str::to_owned).collect::<Vec<_>>();
-                if principals.iter().any(String::is_empty) {
-                    return Err("principals= lists a name that is empty".to_owned());
-                }
-                set_once(&mut self.principals, principals, name)?;
-            }
+            "principals" => set_once(&mut self.principals, names(&value).map_err(of)?, name)?,
+            "roles" => set_once(&mut self.roles, names(&value).map_err(of)?, name)?,
             "from" => {
                 let (sources, names) = Sources::parse(&value)?;
                 set_once(&mut self.from, sources, name)?;
@@ -117,6 +115,14 @@ fn set_once<T>(place: &mut Option<T>, value: T, name: &str) -> Result<(), String
     match place.replace(value) {
         None => Ok(()),
         Some(_) => Err(format!("{name}= stands there twice")),
+    }
+}
+
+fn names(list: &str) -> Result<Vec<String>, String> {
+    let names: Vec<_> = list.split(',').map(str::to_owned).collect();
+    match names.iter().any(String::is_empty) {
+        true => Err("a name in the list is empty".to_owned()),
+        false => Ok(names),
     }
 }
 

@@ -100,6 +100,8 @@ fn lines_that_admit_nobody_say_why() {
         (&format!("from=\"home.example.com\" {ED}"), "only host names"),
         (&format!("principals=\"root\" {ED}"), "without cert-authority"),
         (&format!("cert-authority,principals=\"root,\" {ED}"), "empty"),
+        (&format!("roles=\"\" {ED}"), "empty"),
+        (&format!("roles=\"peek\",roles=\"root\" {ED}"), "twice"),
         (&format!("cert-authority,once {ED}"), "once is for a key"),
         (&format!("expiry-time=\"tomorrow\" {ED}"), "expiry-time=: \"tomorrow\" is no time"),
         (&format!("environment=\"A\" {ED}"), "not NAME=value"),
@@ -170,12 +172,13 @@ fn keys() -> impl Strategy<Value = AuthorizedKey> {
     let names = proptest::collection::vec("[a-z \"\\\\]{0,5}[a-z]", 1..4);
     let authority = proptest::option::of(proptest::option::of(names).prop_map(|principals| Authority { principals }));
     let expires = proptest::option::of(1..253_402_300_799u64);
-    ((narrowings(), any::<bool>()), from, expires, authority, "([a-z\"#=,]{1,4} ?){0,3}").prop_map(
-        |((narrowing, once), from, expires, authority, comment)| {
+    let roles = proptest::option::of(proptest::collection::vec("[a-z]{1,6}", 1..3));
+    ((narrowings(), any::<bool>()), (from, roles), expires, authority, "([a-z\"#=,]{1,4} ?){0,3}").prop_map(
+        |((narrowing, once), (from, roles), expires, authority, comment)| {
             let once = once && authority.is_none();
             let (narrowing, comment) = (Narrowing { once, ..narrowing }, comment.trim().to_owned());
             let key = PublicKey::from_openssh(ED).unwrap();
-            AuthorizedKey { key, comment, narrowing, from, expires, authority, line: 1 }
+            AuthorizedKey { key, comment, narrowing, from, expires, roles, authority, line: 1 }
         },
     )
 }

@@ -21,6 +21,7 @@ pub fn line(key: &AuthorizedKey) -> String {
         ("from", key.from.as_ref().map(Sources::written)),
         ("expiry-time", key.expires.map(time)),
         ("principals", principals.map(|names| names.join(","))),
+        ("roles", key.roles.as_ref().map(|names| names.join(","))),
     ];
     options.extend(values.iter().filter_map(|(name, value)| Some(quoted(name, value.as_ref()?))));
     options.extend(narrowing.environment.iter().map(|(name, value)| quoted("environment", &format!("{name}={value}"))));
