@@ -129,10 +129,10 @@ fn port(value: &str, settings: &mut Settings, ported: &mut bool) -> Here {
 fn flag(letter: char) -> Here {
     match letter {
         's' | 'g' => Here::Already("nobody logs in by password"),
-        'j' | 'k' => Here::Already("nothing is forwarded"),
+        'j' | 'k' => Here::Already("nothing is forwarded but what a role or a key's line lists"),
         'F' | 'E' | 'm' | 'R' | 'z' => Here::Already("so without an option"),
-        'e' => Here::Nothing("nothing is passed to programs, as none is started"),
-        'a' => Here::Nothing("nothing is forwarded"),
+        'e' => Here::Nothing("programs get an environment of their own; a role or a key's line can add to it (environment)"),
+        'a' => Here::Nothing("set gateway-ports and listen-on for a role in config.toml"),
         'w' => Here::Nothing("the login name is a role, not an account; log in as unlock, peek or root"),
         'B' | 't' => Here::Nothing("nobody logs in by password"),
         'i' => Here::Nothing("vestibule listens by itself"),
@@ -146,7 +146,7 @@ fn valued(letter: char, value: &str) -> Here {
         'c' if value.contains("cryptroot-unlock") => Here::Already(
             "a login is the unlock screen, and cryptroot-unlock works as a command; status, peek and reboot do as well",
         ),
-        'c' => Here::Nothing("there is no shell; see the list of commands in README.md"),
+        'c' => Here::Nothing("set command for a role in config.toml, or on a key's line"),
         'I' => Here::Nothing("a session may wait as long as the machine does"),
         'K' => Here::Nothing("set ServerAliveInterval in your ~/.ssh/config"),
         'T' => Here::Already("tries to log in are limited (login-seconds, and a count)"),
