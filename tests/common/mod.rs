@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes longer on a slow machine.
@@ -36,7 +36,7 @@ impl Machine {
         }
         fs::write(root.join("dev/kmsg"), "").unwrap();
         fs::write(root.join("attach"), "read line\n").unwrap(); // for the askers
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let machine = Self { root, port, daemon: None };
         machine.write("etc/vestibule/config.toml", &format!("port = {port}\nnetwork = false\nlogin-seconds = 5\n"));
         let keys = machine.vestibule(&["keys"]);
@@ -305,4 +305,17 @@ fn asking(root: &Path, volume: &str, device: &str, passphrase: &str, pid: u32) -
         }
     }
     answers
+}
+
+/// A port that no other machine gets, below those that the kernel gives to connections (`ip_local_port_range`): one of
+/// those could be taken before the daemon comes to it.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port =
+            10_000 + ((std::process::id() as u16).wrapping_mul(64) % 20_000) + NEXT.fetch_add(1, Ordering::Relaxed);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

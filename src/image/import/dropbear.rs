@@ -131,7 +131,9 @@ fn flag(letter: char) -> Here {
         's' | 'g' => Here::Already("nobody logs in by password"),
         'j' | 'k' => Here::Already("nothing is forwarded but what a role or a key's line lists"),
         'F' | 'E' | 'm' | 'R' | 'z' => Here::Already("so without an option"),
-        'e' => Here::Nothing("programs get an environment of their own; a role or a key's line can add to it (environment)"),
+        'e' => Here::Nothing(
+            "programs get an environment of their own; a role or a key's line can add to it (environment)",
+        ),
         'a' => Here::Nothing("set gateway-ports and listen-on for a role in config.toml"),
         'w' => Here::Nothing("the login name is a role, not an account; log in as unlock, peek or root"),
         'B' | 't' => Here::Nothing("nobody logs in by password"),
