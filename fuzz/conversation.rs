@@ -22,7 +22,8 @@ use crate::control::message::{Event, Request, Setup};
 use crate::secret::Secret;
 use crate::session::ssh::auth::Policy;
 use crate::session::ssh::authorized_keys::parse;
-use crate::session::ssh::handler::{Connection, Progress};
+use crate::session::ssh::handler::{Connection, Progress, Ties};
+use crate::session::ssh::table::Table;
 
 /// A server that doesn't answer to what can't be said before the login.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -66,7 +67,9 @@ pub fn before_login(input: &[u8]) {
         let (control, daemon) = UnixStream::pair().unwrap();
         let asked_in = Arc::new(AtomicBool::new(false));
         tokio::spawn(willing_daemon(daemon, asked_in.clone()));
-        let connection = Connection::new(Client::start(control), policy(), progress);
+        let (_staying, leaving) = watch::channel(false);
+        let ties = Ties { table: Table::default(), progress, leaving };
+        let connection = Connection::new(Client::start(control), policy(), ties);
         let config = server::Config { auth_rejection_time: Duration::ZERO, ..server_config() };
         let serving = tokio::spawn(async move {
             if let Ok(session) = server::run_stream(Arc::new(config), theirs, connection).await {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::message::{Destination, Request, What};
+use crate::control::message::{Destination, Request, Start, What};
 use crate::session::command;
 
 /// Everything that isn't named here is denied.
@@ -146,6 +146,7 @@ impl Grants {
             Request::Submit(_) => self.has(Granted::Unlock) || self.has(Granted::Feed),
             Request::Power(power) => self.has((*power).into()),
             Request::Hold { .. } | Request::HoldWhile { .. } | Request::Release => self.has(Granted::Hold),
+            Request::Start(Start { terminal: Some(_), .. }) if !self.pty => return Err("may not have a terminal"),
             Request::Start(start) => return self.permit_start(&start.what),
             Request::Connect(to) => return self.open.check(to),
             Request::Listen(on) => return self.listen.check(on),
@@ -245,6 +246,7 @@ impl Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::message::{Size, Terminal};
 
     fn tcp(host: &str, port: u16) -> Pattern {
         Pattern::Tcp { host: (host != "*").then(|| host.to_owned()), port: (port != 0).then_some(port) }
@@ -275,6 +277,17 @@ mod tests {
             (&Permitted::nothing(), Some(vec![tcp("*", 0)]), false, ("a", 22), false),
         ] {
             assert_eq!(allowed(permitted, key.clone(), none, to), expected, "{permitted:?} {key:?} {none} {to:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_terminal_there_are_programs_all_the_same() {
+        let terminal = || Terminal { name: "vt100".to_owned(), size: Size::default(), modes: vec![] };
+        for (no_pty, asked, expected) in [(false, true, true), (true, true, false), (true, false, true)] {
+            let role = Grants { shell: true, pty: true, ..Grants::default() };
+            let grants = role.narrowed_by(&Narrowing { no_pty, ..Narrowing::default() });
+            let start = Start { what: What::Shell, terminal: asked.then(terminal), environment: vec![] };
+            assert_eq!(grants.permit(&Request::Start(start)).is_ok(), expected, "{no_pty} {asked}");
         }
     }
 

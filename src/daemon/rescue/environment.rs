@@ -4,9 +4,9 @@ use std::ffi::OsString;
 
 /// Where programs are looked for, after the places in the daemon's own `PATH`.
 const PLACES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-/// What a client may set by itself, beside everything that begins with `LC_`. As in the sshd_config of the distributions;
-/// the first is set by the session.
-const FROM_CLIENT: [&str; 2] = ["SSH_ORIGINAL_COMMAND", "LANG"];
+/// What a client may set by itself, beside everything that begins with `LC_`: what says how to write for people, as in the
+/// sshd_config of the distributions. The first is set by the session.
+const FROM_CLIENT: [&str; 5] = ["SSH_ORIGINAL_COMMAND", "LANG", "LANGUAGE", "COLORTERM", "NO_COLOR"];
 
 /// What is known about a program and its machine.
 pub struct Facts<'a> {
