@@ -140,6 +140,7 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "daemon/net/packet.rs",
     "daemon/rescue/launch.rs",
     "hardening/kernel.rs",
+    "recycle.rs",
     "session/ssh/descriptor.rs",
 ];
 
