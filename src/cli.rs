@@ -75,9 +75,6 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Serve one connection (started by the daemon)
-    #[command(hide = true)]
-    Session,
     /// Pass on what is written to the console (started by the daemon)
     #[command(hide = true)]
     ConsoleRelay { device: PathBuf },
@@ -89,6 +86,10 @@ enum Action {
     SftpServer(sftp::Options),
 }
 
+/// Processes that the daemon starts by the dozen: they start without the parser of arguments, which would be the larger part
+/// of what that costs.
+const PROCESSES: &[(&str, fn() -> anyhow::Result<()>)] = &[("session", session::main)];
+
 /// Whose.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum ImportFrom {
@@ -98,6 +99,13 @@ enum ImportFrom {
 
 /// Does what the arguments say.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    let arguments: Vec<_> = arguments.collect();
+    if let [_, word] = &arguments[..]
+        && let Some((_, process)) = PROCESSES.iter().find(|(name, _)| word == name)
+    {
+        return process().map(|()| ExitCode::SUCCESS);
+    }
+    let arguments = arguments.into_iter();
     let arguments = match Arguments::try_parse_from(with_applet(arguments)) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -109,7 +117,6 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
     match arguments.action {
         Action::Serve { family, once } => daemon::main(root, family, once)?,
         Action::Open(what) => return open::command(&root, what),
-        Action::Session => session::main()?,
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),
         Action::Launch(launch) => return Ok(daemon::rescue::launch::main(launch)),
         Action::SftpServer(options) => sftp::main(root.join("/").as_path(), &options)?,
