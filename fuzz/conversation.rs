@@ -96,6 +96,7 @@ fn server_config() -> server::Config {
         host_certificate: None,
         authorized_keys: Default::default(),
         roles: Roles::default(),
+        post_quantum_only: false,
         login_seconds: 60,
     };
     crate::session::server_config(&setup).unwrap()

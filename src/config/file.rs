@@ -24,6 +24,8 @@ pub struct Settings {
     pub port: u16,
     /// Seconds that a client has to log in.
     pub login_seconds: u64,
+    /// Whether only key exchanges are offered that withstand a quantum computer.
+    pub post_quantum_only: bool,
     /// Whether to bring up the network (`ip=` says how). If not, what the initramfs configures is used.
     /// A section `[network]` may stand in its place, with a switch `enabled`.
     #[serde(deserialize_with = "switch_or_section")]
@@ -48,6 +50,7 @@ impl Default for Settings {
         Self {
             port: DEFAULT_PORT,
             login_seconds: DEFAULT_LOGIN_SECONDS,
+            post_quantum_only: false,
             network: true,
             configured: None,
             console_capture: true,
@@ -124,9 +127,14 @@ impl Settings {
         match key {
             "port" => self.port = number()?.try_into().map_err(|_| format!("{value} is no TCP port"))?,
             "login-seconds" => self.login_seconds = number()?,
+            "post-quantum-only" => self.post_quantum_only = flag()?,
             "network" => self.network = flag()?,
             "console-capture" => self.console_capture = flag()?,
-            _ => return Err("no such setting (port, login-seconds, network, console-capture)".to_owned()),
+            _ => {
+                return Err(
+                    "no such setting (port, login-seconds, post-quantum-only, network, console-capture)".to_owned()
+                );
+            }
         }
         self.check()
     }
@@ -159,7 +167,7 @@ mod tests {
             "the commented settings are the defaults"
         );
         let settings = all_set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
-        assert_eq!(settings.count(), 9, "and all of them stand there");
+        assert_eq!(settings.count(), 10, "and all of them stand there");
     }
 
     #[test]

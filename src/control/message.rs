@@ -270,9 +270,9 @@ impl From<Power> for Granted {
 pub enum Request {
     /// Binds a session to its role. Once, and before anything else.
     Login(Login),
-    /// A login that failed: user name and reason, for the log.
+    /// A login that failed, for the log: the reason, and the user name if it came so far.
     LoginFailed {
-        user: String,
+        user: Option<String>,
         reason: String,
     },
     /// One [`Event::Status`].
@@ -385,6 +385,8 @@ pub struct Setup {
     /// Path and content of the authorized_keys file that counts.
     pub authorized_keys: (String, String),
     pub roles: Roles,
+    /// Whether only key exchanges are offered that withstand a quantum computer.
+    pub post_quantum_only: bool,
     /// Seconds until an unauthenticated peer is disconnected.
     pub login_seconds: u64,
 }

@@ -99,7 +99,7 @@ pub struct SessionAccess {
 pub enum Report {
     LoggedIn(Login),
     LoginFailed {
-        user: String,
+        user: Option<String>,
         reason: String,
     },
     /// A key that would get in was offered.

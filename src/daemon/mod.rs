@@ -193,6 +193,7 @@ fn start_listener(
     }
     let roles = config.roles;
     let (host, authorized_keys, login_seconds) = (config.host, config.authorized_keys, config.settings.login_seconds);
+    let post_quantum_only = config.settings.post_quantum_only;
     let setup = Box::new(move |peer: &str| Setup {
         host: host.clone(),
         peer: peer.to_owned(),
@@ -201,6 +202,7 @@ fn start_listener(
         host_certificate: host_certificate.clone(),
         authorized_keys: authorized_keys.clone(),
         roles: roles.clone(),
+        post_quantum_only,
         login_seconds,
     });
     let login = Duration::from_secs(login_seconds);
@@ -306,15 +308,20 @@ impl ControlSocket {
         if UnixStream::connect(&path).await.is_ok() {
             bail!("another vestibule daemon is running (it answers at {})", path.display());
         }
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing the old {}", path.display()));
+        // It appears when it listens and is closed to others, so that nobody is refused, nor let in, a moment before.
+        let new = path.with_extension("new");
+        for old in [&path, &new] {
+            match std::fs::remove_file(old) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("removing the old {}", old.display()));
+                }
+                _ => {}
             }
-            _ => {}
         }
-        let listener = UnixListener::bind(&path).with_context(|| format!("making {}", path.display()))?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
-            .with_context(|| format!("closing {}", path.display()))?;
+        let listener = UnixListener::bind(&new).with_context(|| format!("making {}", new.display()))?;
+        std::fs::set_permissions(&new, Permissions::from_mode(0o600))
+            .and_then(|()| std::fs::rename(&new, &path))
+            .with_context(|| format!("making {}", path.display()))?;
         Ok(Self { listener, path })
     }
 }

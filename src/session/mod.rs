@@ -31,15 +31,16 @@ use crate::control::message::{Event, Phase, Request, Setup};
 use crate::hardening;
 use paced::Paced;
 use ssh::IDENTIFICATION;
-use ssh::algorithms::preferred;
+use ssh::algorithms::{nothing_in_common, preferred};
 use ssh::auth::Policy;
 use ssh::authorized_keys;
 use ssh::handler::{Connection, MAX_OFFERS, Progress, Ties};
 use ssh::table::Table;
 use stream::Greeted;
 
-/// The daemon sends the setup at once; without it there is nothing to do here.
-const SETUP_DEADLINE: Duration = Duration::from_secs(5);
+/// The daemon sends the setup at once; without it there is nothing to do here. As long as people usually have to log in: on a
+/// machine that a flood keeps busy, the owner's session must not be the one that gives up.
+const SETUP_DEADLINE: Duration = Duration::from_secs(60);
 /// How long running commands have at hand-over to say goodbye.
 const FAREWELL: Duration = Duration::from_millis(1500);
 /// How long the peer has to leave by itself, and then to read the disconnect message.
@@ -99,10 +100,16 @@ where
 
     let login = async {
         // The client's version line is awaited in here, so this is part of the login time.
-        let mut running = Box::pin(run_stream(config, stream, connection).await.ok()?);
+        let mut running = match run_stream(config, stream, connection).await {
+            Ok(running) => Box::pin(running),
+            Err(error) => return tell(&client, &error).await,
+        };
         let authenticated = tokio::select! {
-            _ = &mut running => false,
-            seen = watched.wait_for(|progress| progress.authenticated) => seen.is_ok(),
+            ended = &mut running => return match ended {
+                Ok(()) => None,
+                Err(error) => tell(&client, &error).await,
+            },
+            Ok(_) = watched.wait_for(|progress| progress.authenticated) => true, // an error when that has ended
         };
         authenticated.then_some(running)
     };
@@ -111,6 +118,15 @@ where
         stay(running, &client, watched, leave).await;
     }
     Ok(())
+}
+
+/// Says in the log what the owner of the client can mend. Anything else is the peer's affair.
+async fn tell<T>(client: &Client, error: &russh::Error) -> Option<T> {
+    if let Some(reason) = nothing_in_common(error) {
+        // Refused only when the daemon is stopping: nobody is left to log it.
+        let _ = client.granted(Request::LoginFailed { user: None, reason }).await;
+    }
+    None
 }
 
 async fn receive_setup(control: &mut UnixStream) -> anyhow::Result<Setup> {
@@ -131,7 +147,7 @@ pub(crate) fn server_config(setup: &Setup) -> anyhow::Result<Config> {
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![key],
         certificates,
-        preferred: preferred(),
+        preferred: preferred(setup.post_quantum_only),
         max_auth_attempts: AUTH_TRIES,
         inactivity_timeout: None, // idle screens may wait for days; dead peers are found by keep-alive
         keepalive_interval: Some(KEEPALIVE),

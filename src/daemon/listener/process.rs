@@ -118,7 +118,10 @@ fn take(report: Report, place: &mut Place, address: IpAddr) -> bool {
         }
         Report::KeyKnown => place.known(),
         Report::LoginFailed { user, reason } => {
-            place.warn(|| format!("login from {address} refused: {reason}, as {user:?}"));
+            place.warn(|| match user {
+                Some(user) => format!("login from {address} refused: {reason}, as {user:?}"),
+                None => format!("no login from {address}: {reason}"),
+            });
             return true;
         }
     }

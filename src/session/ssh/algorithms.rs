@@ -3,21 +3,29 @@
 use std::borrow::Cow;
 
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
-use russh::{Preferred, cipher, compression, kex, mac};
+use russh::{AlgorithmKind, Preferred, cipher, compression, kex, mac};
 
-/// The lists, most wanted first.
+/// Characters of what a client offers that the log shows.
+const SHOWN: usize = 200;
+
+/// The lists, most wanted first. With `post_quantum_only`, no key exchange that a quantum computer could break later, as far as
+/// somebody keeps a record of the connection until then; OpenSSH has the other one since 9.9.
 ///
 /// `key` serves two purposes in russh: host keys (only those that we have a key for) and `server-sig-algs`
 /// (RFC 8308), so the kinds of user keys stand here as well. `ssh-rsa` with SHA-1 is absent (RFC 8332).
-pub fn preferred() -> Preferred {
+pub fn preferred(post_quantum_only: bool) -> Preferred {
     Preferred {
-        kex: Cow::Borrowed(&[
-            kex::MLKEM768X25519_SHA256,
-            kex::CURVE25519,
-            kex::CURVE25519_PRE_RFC_8731,
-            kex::EXTENSION_SUPPORT_AS_SERVER,
-            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-        ]),
+        kex: Cow::Borrowed(if post_quantum_only {
+            &[kex::MLKEM768X25519_SHA256, kex::EXTENSION_SUPPORT_AS_SERVER, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER]
+        } else {
+            &[
+                kex::MLKEM768X25519_SHA256,
+                kex::CURVE25519,
+                kex::CURVE25519_PRE_RFC_8731,
+                kex::EXTENSION_SUPPORT_AS_SERVER,
+                kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+            ]
+        }),
         key: Cow::Borrowed(&[
             Algorithm::Ed25519,
             Algorithm::SkEd25519,
@@ -39,4 +47,18 @@ pub fn preferred() -> Preferred {
         mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM]),
         compression: Cow::Borrowed(&[compression::NONE]),
     }
+}
+
+/// What a client that shares no algorithm with us offers instead, in words for the log.
+pub fn nothing_in_common(error: &russh::Error) -> Option<String> {
+    let russh::Error::NoCommonAlgo { kind, theirs, .. } = error else { return None };
+    let what = match kind {
+        AlgorithmKind::Kex => "key exchange",
+        AlgorithmKind::Key => "kind of host key",
+        AlgorithmKind::Cipher => "cipher",
+        AlgorithmKind::Compression => "compression",
+        AlgorithmKind::Mac => "MAC",
+    };
+    let shown = theirs.join(",").chars().filter(char::is_ascii_graphic).take(SHOWN).collect::<String>();
+    Some(format!("it has no {what} in common with us; it offers {shown}"))
 }

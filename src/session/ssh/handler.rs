@@ -107,7 +107,7 @@ impl Connection {
         if self.failed <= REPORTED {
             let user: String = user.chars().take(64).collect();
             // Refused only when the daemon is stopping: nobody is left to log it.
-            let _ = self.client.granted(Request::LoginFailed { user, reason }).await;
+            let _ = self.client.granted(Request::LoginFailed { user: Some(user), reason }).await;
         }
     }
 }
