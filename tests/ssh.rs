@@ -287,7 +287,10 @@ fn the_owner_gets_in_while_strangers_flood_and_send_garbage() {
 
 #[test]
 fn a_silent_peer_is_disconnected() {
-    let machine = Machine::started("silent");
+    let mut machine = Machine::new("silent");
+    machine
+        .write("etc/vestibule/config.toml", &format!("port = {}\nnetwork = false\nlogin-seconds = 5\n", machine.port));
+    machine.start();
     machine.wait_for_ssh();
     let mut stream = TcpStream::connect(("127.0.0.1", machine.port)).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -2,12 +2,15 @@
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::common::Machine;
 use crate::network::with_own_network;
 use crate::peers::{Flood, Says};
 
+/// One flood at a time: with another one beside it, the machine is what is tested.
+static ONE: Mutex<()> = Mutex::new(());
 const OWNER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 const PEERS: usize = 300;
 /// Twice the time that a login may take.
@@ -55,29 +58,34 @@ fn withstands(says: Says) {
     assert!(!machine.log().contains("accepting an SSH connection failed"), "{}", machine.log());
 }
 
+fn alone(test: &str, body: impl FnOnce()) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    with_own_network(test, body);
+}
+
 #[test]
 fn of_peers_that_say_nothing() {
-    with_own_network("flood::of_peers_that_say_nothing", || withstands(Says::Nothing));
+    alone("flood::of_peers_that_say_nothing", || withstands(Says::Nothing));
 }
 
 #[test]
 fn of_peers_that_say_half_a_line() {
-    with_own_network("flood::of_peers_that_say_half_a_line", || withstands(Says::HalfALine));
+    alone("flood::of_peers_that_say_half_a_line", || withstands(Says::HalfALine));
 }
 
 #[test]
 fn of_peers_that_say_who_they_are_and_nothing_else() {
-    with_own_network("flood::of_peers_that_say_who_they_are_and_nothing_else", || withstands(Says::ALine));
+    alone("flood::of_peers_that_say_who_they_are_and_nothing_else", || withstands(Says::ALine));
 }
 
 #[test]
 fn of_peers_that_begin_the_key_exchange() {
-    with_own_network("flood::of_peers_that_begin_the_key_exchange", || withstands(Says::Algorithms));
+    alone("flood::of_peers_that_begin_the_key_exchange", || withstands(Says::Algorithms));
 }
 
 #[test]
 fn of_clients_with_wrong_keys() {
-    with_own_network("flood::of_clients_with_wrong_keys", || {
+    alone("flood::of_clients_with_wrong_keys", || {
         let machine = machine("flood-keys");
         machine.new_key("wrong", "ed25519");
         for (sources, alike) in [(neighbours(4), false), (vec![OWNER; 4], true)] {
@@ -91,7 +99,7 @@ fn of_clients_with_wrong_keys() {
 
 #[test]
 fn silent_peers_cost_no_process() {
-    with_own_network("flood::silent_peers_cost_no_process", || {
+    alone("flood::silent_peers_cost_no_process", || {
         let machine = machine("flood-cost");
         machine.wait_for("the probe's end", || machine.children().is_empty());
         for says in [Says::Nothing, Says::HalfALine] {

@@ -25,7 +25,7 @@ use vestibule::{
 /// Tells the second run its namespaces' common name.
 const VARIABLE: &str = "VESTIBULE_TEST_NAMESPACE";
 /// Generous: the machine may be busy, and DHCP retries take seconds.
-const DEADLINE: Duration = Duration::from_secs(40);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs `body` in a namespace of its own. Only root can; others see a line that says so.
 pub fn in_namespace(test: &str, body: impl AsyncFnOnce(Lab)) {

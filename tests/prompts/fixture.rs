@@ -17,7 +17,7 @@ use vestibule::root::Root;
 use vestibule::secret::Secret;
 
 /// Longer than anything that a test waits for.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 pub const ASK: &str = "run/systemd/ask-password";
 
 /// A fixture tree, removed at the end.

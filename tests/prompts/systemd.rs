@@ -183,7 +183,8 @@ async fn a_question_ends_with_its_time_and_with_its_asker() {
     let broker = machine.broker();
     let mut timed = machine.cryptsetup("timed");
     let now = Duration::from(nix::time::ClockId::CLOCK_MONOTONIC.now().unwrap());
-    timed.ask_with("be quick", &format!("NotAfter={}\n", (now + Duration::from_millis(700)).as_micros()));
+    // Long enough that a busy machine sees both questions before.
+    timed.ask_with("be quick", &format!("NotAfter={}\n", (now + Duration::from_secs(8)).as_micros()));
     let mut killed = machine.cryptsetup("killed");
     killed.ask();
     questions(&broker, 2).await;
