@@ -51,7 +51,7 @@ fn sh(line: &str) {
     assert!(Command::new("sh").args(["-ec", line]).status().unwrap().success(), "{line}");
 }
 
-/// One that only waits, one to whom data is being sent, and one that has not logged in.
+/// Two to whom data is being sent, and one that is sending to a program that doesn't read.
 #[test]
 fn whose_cable_is_pulled_is_gone_within_a_minute() {
     with_own_network("dead_peer::whose_cable_is_pulled_is_gone_within_a_minute", || {
@@ -61,19 +61,21 @@ fn whose_cable_is_pulled_is_gone_within_a_minute() {
         machine.wait_for("the probe's end", || machine.children().is_empty());
         let known = std::fs::read_to_string(machine.root.join("known_hosts")).unwrap();
         machine.write("known_hosts", &known.replace("127.0.0.1", "192.0.2.1"));
-        let client = |arguments: &[&str]| {
+        let client = |role: &str, arguments: &[&str], input: &str| {
             let options = [&["-o", "HostName=192.0.2.1", "--"], arguments].concat();
-            let mut ssh = elsewhere.command(&machine.ssh_command("peek", &options));
-            ssh.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+            let mut ssh = elsewhere.command(&machine.ssh_command(role, &options));
+            ssh.stdin(std::fs::File::open(input).unwrap()).stdout(Stdio::piped()).spawn().unwrap()
         };
-        let mut clients = [client(&["peek", "--follow"]), client(&["peek", "--follow"])];
+        let follow = || client("peek", &["peek", "--follow"], "/dev/null");
+        let mut clients = [follow(), follow(), client("root", &["echo runs; exec sleep 600"], "/dev/zero")];
         for ssh in &mut clients {
             ssh.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap(); // it runs
         }
-        assert_eq!(machine.children().len(), 2);
+        // A session for each, and the program.
+        assert_eq!(machine.children().len(), 4);
         // While they are there they stay, also when nothing happens for longer than the keep-alive's first question.
         std::thread::sleep(Duration::from_secs(15));
-        assert_eq!(machine.children().len(), 2, "{}", machine.log());
+        assert_eq!(machine.children().len(), 4, "{}", machine.log());
         elsewhere.run("ip link set c0 down");
         let pulled = Instant::now();
         while !machine.children().is_empty() {

@@ -1,6 +1,6 @@
 //! Programs of the user's over SSH: streams, exit statuses, signals, and clients that are slow or in a hurry.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -210,4 +210,58 @@ fn plink_runs_programs() {
     assert!(text(&output.stderr).ends_with("err\n"), "{output:?}");
     let terminal = plink(&["-t"], "test -t 1 && exit 7");
     assert_eq!(terminal.status.code(), Some(7), "{terminal:?}");
+}
+
+/// More than a gigabyte each way: the server asks for new keys on the way (RFC 4253 section 9).
+#[test]
+fn new_keys_while_data_flows_both_ways() {
+    const BYTES: u64 = (1 << 30) + (200 << 20);
+    let machine = machine("rekey");
+    // The client would ask for new keys only after 64 GiB, so whoever asks is the server.
+    let options = ["-v", "-c", "aes256-gcm@openssh.com", "-o", "RekeyLimit=60G", "--", "cat"];
+    let mut ssh = machine
+        .ssh_command("root", &options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = ssh.stdin.take().unwrap();
+    let piece = noise(1 << 20);
+    let writing = piece.clone();
+    let writer = std::thread::spawn(move || (0..BYTES >> 20).try_for_each(|_| input.write_all(&writing)));
+    let mut errors = ssh.stderr.take().unwrap();
+    let said = std::thread::spawn(move || std::io::read_to_string(&mut errors).unwrap());
+    let mut output = ssh.stdout.take().unwrap();
+    let mut got = vec![0; piece.len()];
+    for number in 0..BYTES >> 20 {
+        output.read_exact(&mut got).unwrap();
+        assert!(got == piece, "MiB {number} is another");
+    }
+    writer.join().unwrap().unwrap();
+    assert_eq!(ssh.wait().unwrap().code(), Some(0));
+    let said = said.join().unwrap();
+    let keys = said.matches("SSH2_MSG_NEWKEYS received").count();
+    assert!(keys >= 2, "new keys were never asked for: {said}");
+    assert!(said.contains("SSH2_MSG_KEXINIT received"), "{said}");
+}
+
+#[test]
+fn output_that_nobody_reads_does_not_keep_others_from_theirs() {
+    let machine = machine("unread");
+    let multiplexed = Multiplexed::new(&machine);
+    let mut stuck = multiplexed.ssh(&machine, "yes").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = stuck.stdout.take().unwrap();
+    output.read_exact(&mut [0; 2]).unwrap(); // it runs, and from here on nobody reads
+    for number in 0..5 {
+        let other = multiplexed.ssh(&machine, &format!("head -c 3000000 /dev/zero; exit {number}"));
+        let other = { other }.stdin(Stdio::null()).output().unwrap();
+        assert_eq!((other.status.code(), other.stdout.len()), (Some(number), 3_000_000));
+    }
+    assert!(stuck.try_wait().unwrap().is_none(), "it is still there");
+    let mut later = vec![0; 5 << 20];
+    output.read_exact(&mut later).unwrap();
+    assert!(later.iter().all(|byte| b"y\n".contains(byte)), "and goes on when somebody reads");
+    stuck.kill().unwrap();
+    stuck.wait().unwrap();
 }

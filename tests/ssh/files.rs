@@ -1,6 +1,7 @@
 //! Files over SSH, with the clients that people have: OpenSSH's sftp and scp, and PuTTY's psftp.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use crate::common::Machine;
@@ -94,4 +95,34 @@ fn psftp_gets_and_puts() {
     let output = psftp.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(fs::read_to_string(machine.root.join("srv/files/put")).unwrap(), "inside\n");
+}
+
+/// Dropbear's client under OpenSSH's sftp, and under its scp in the old way, which dropbear's own scp has: a program at the
+/// other end.
+#[test]
+fn dbclient_carries_sftp_and_scp() {
+    let machine = machine("dbclient-files");
+    let key = machine.root.join("id.dropbear");
+    let mut convert = Command::new("dropbearconvert");
+    let converted = convert.args(["openssh", "dropbear"]).arg(machine.root.join("id")).arg(&key).output().unwrap();
+    assert!(converted.status.success(), "{converted:?}");
+    let dbclient = format!("dbclient -y -y -p {} -i {}", machine.port, key.display());
+    machine.write("batch", "get inside got\nput got put\n");
+    let mut sftp = Command::new("sftp");
+    sftp.args(["-b", "batch", "-D", &format!("{dbclient} -s sftp@127.0.0.1 sftp")]).env("HOME", &machine.root);
+    let output = sftp.stdin(Stdio::null()).current_dir(&machine.root).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_to_string(machine.root.join("srv/files/put")).unwrap(), "inside\n");
+    // It knows other options than OpenSSH's scp gives to an ssh.
+    let script = "#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do [ \"$1\" != -l ] || { user=$2@; shift; }; shift; done\n\
+                  host=$user$1; shift; exec DBCLIENT \"$host\" \"$@\"\n";
+    machine.write("dbclient", &script.replace("DBCLIENT", &dbclient));
+    fs::set_permissions(machine.root.join("dbclient"), fs::Permissions::from_mode(0o755)).unwrap();
+    machine.write("many", &"many bytes\n".repeat(200_000));
+    let to = machine.root.join("arrived");
+    let mut scp = Command::new("scp");
+    scp.args(["-O", "-q", "-S", "./dbclient", "many"]).arg(format!("root@127.0.0.1:{}", to.display()));
+    let output = scp.env("HOME", &machine.root).stdin(Stdio::null()).current_dir(&machine.root).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(fs::read(&to).unwrap() == fs::read(machine.root.join("many")).unwrap());
 }

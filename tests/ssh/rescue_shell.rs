@@ -4,6 +4,9 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::pty::{Winsize, openpty};
+use rustix::termios::tcsetwinsize;
+
 use crate::common::terminal::Reader;
 use crate::common::{DEADLINE, Machine};
 
@@ -125,4 +128,48 @@ fn hand_over_ends_a_shell_and_says_so() {
     assert!(started.elapsed() < std::time::Duration::from_secs(15), "the boot waited {:?}", started.elapsed());
     shell.screen.until("the boot continues");
     shell.ends();
+}
+
+#[test]
+fn a_shell_that_holds_the_boot_is_waited_for() {
+    let machine = Machine::started("holding");
+    machine.wait_for_ssh();
+    let mut shell = Terminal::new(&machine, &["shell", "--hold"]);
+    shell.types("echo rea''dy\n");
+    shell.screen.until("ready");
+    let mut stop = std::process::Command::new(env!("CARGO_BIN_EXE_vestibule"));
+    let mut stop = stop.args(["stop", "--root"]).arg(&machine.root).stderr(Stdio::piped()).spawn().unwrap();
+    let hold = || machine.status()["hold"].as_str().unwrap_or_default().to_owned();
+    machine.wait_for("the hand-over", || hold().starts_with("the boot waits"));
+    shell.types("echo still he''re\n");
+    shell.screen.until("still here");
+    assert!(stop.try_wait().unwrap().is_none(), "the boot waits");
+    shell.types("exit 3\n");
+    assert_eq!(shell.ends(), Some(3));
+    assert!(stop.wait().unwrap().success(), "and goes on when the shell has ended");
+}
+
+/// OpenSSH on a terminal of its own, whose window somebody drags.
+#[test]
+fn a_window_that_grows() {
+    let machine = Machine::started("window");
+    machine.wait_for_ssh();
+    let size = |ws_row, ws_col| Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size(29, 91)), None).unwrap();
+    let ssh = machine.ssh_command("root", &["-t", "--", "shell"]);
+    let end = || pty.slave.try_clone().unwrap();
+    let mut client = std::process::Command::new("setsid");
+    client.args(["--ctty", "--wait", "ssh"]).args(ssh.get_args()).stdin(end()).stdout(end()).stderr(end());
+    let mut client = client.spawn().unwrap();
+    let mut keys = std::fs::File::from(pty.master.try_clone().unwrap());
+    let mut screen = Reader::new(std::fs::File::from(pty.master.try_clone().unwrap()));
+    keys.write_all(b"echo rea''dy $(stty size)\n").unwrap();
+    screen.until("ready 29 91");
+    tcsetwinsize(&pty.master, rustix::termios::Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 })
+        .unwrap();
+    keys.write_all(b"until [ \"$(stty size)\" = '40 120' ]; do sleep 0.1; done; echo gr''own\n").unwrap();
+    screen.until("grown");
+    keys.write_all(b"exit 8\n").unwrap();
+    machine.wait_for("the end", || client.try_wait().unwrap().is_some());
+    assert_eq!(client.wait().unwrap().code(), Some(8));
 }
