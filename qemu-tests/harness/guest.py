@@ -40,26 +40,30 @@ class Guest:
         self.disks = setting.disks
         self._directory = directory
         image = images.image(setting.kind)
+        self.hub = setting.hub and setting.hub(directory, image)
         arguments = [f"console={console}" for console in setting.consoles]
         arguments += [*images.KINDS[setting.kind].builder.kernel_arguments(self.disks, disks.ROOT_UUID), setting.arguments]
         hardware = Hardware(
             image / "vmlinuz", self._initramfs(image), " ".join(arguments), [disk.image() for disk in self.disks],
-            setting.cable, setting.more_cables,
+            setting.cable, setting.more_cables, guest_forward=self.hub and self.hub.guest_forward,
         )
+        if self.hub:
+            self.hub.start()
         self.machine = Machine(hardware, directory)
         self.console = self.machine.console
-        self.client = Client(self.machine.port, image)
+        self.client = self.hub.client() if self.hub else Client(self.machine.port, image)
         self._sessions = []
 
     def _initramfs(self, image):
         """The image as it was built, or with files in it replaced."""
-        if not self.setting.replaced:
+        replaced = self.setting.replaced | (self.hub.files() if self.hub else {})
+        if not replaced:
             return image / "initramfs"
         changed = self._directory / "initramfs"
         shutil.copyfile(image / "initramfs", changed)
         with open(changed, "ab") as file:
             # The kernel takes an uncompressed archive only at a multiple of four bytes.
-            file.write(bytes(-file.tell() % 4) + cpio.archive(self.setting.replaced))
+            file.write(bytes(-file.tell() % 4) + cpio.archive(replaced))
         return changed
 
     def wait_for_prompt(self):
@@ -160,4 +164,6 @@ class Guest:
         for session in self._sessions:
             session.close()
         self.machine.kill()
+        if self.hub:
+            self.hub.close()
         (self._directory / "initramfs").unlink(missing_ok=True)

@@ -36,6 +36,8 @@ class Hardware:
     cable: bool = True
     more_cables: tuple = ()
     memory: int = 1024
+    # What the machine can connect to (slirp's guestfwd); then nobody can connect to the machine.
+    guest_forward: str = None
 
 
 class Machine:
@@ -58,7 +60,7 @@ class Machine:
         for number, plugged in enumerate((hardware.cable, *hardware.more_cables)):
             if not plugged:
                 self.set_link(False, number)
-        self.port = self._forwarded_port()
+        self.port = None if hardware.guest_forward else self._forwarded_port()
         self.execute("cont")
 
     def _connect(self, path):
@@ -136,13 +138,14 @@ def kill_all():
 
 
 def _command(hardware, control):
+    way = f"guestfwd={hardware.guest_forward}" if hardware.guest_forward else "hostfwd=tcp:127.0.0.1:0-:2222"
     command = [
         "qemu-system-x86_64", "-accel", "tcg", "-cpu", PROCESSOR, "-m", str(hardware.memory), "-smp", "1", "-S",
         "-nodefaults", "-vga", "std", "-display", "none", "-no-reboot", "-serial", "stdio",
         "-qmp", f"unix:{control},server=on,wait=off",
         "-kernel", str(hardware.kernel), "-initrd", str(hardware.initramfs), "-append", hardware.arguments,
         "-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random",
-        "-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:2222",
+        "-netdev", f"user,id=net,restrict=on,{way}",
         "-device", "virtio-net-pci,netdev=net,id=card0,romfile=",
     ]
     for number, _ in enumerate(hardware.more_cables, 1):

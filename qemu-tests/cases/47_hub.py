@@ -1,0 +1,21 @@
+"""A machine that nobody can reach dials out, and is unlocked through the server that it has dialled."""
+
+from harness.cases import case, expect
+from harness.disks import PASSPHRASE, ROOT
+from harness.guest import PROMPT_DEADLINE
+from harness.hub import Hub
+
+
+@case("trixie-systemd", hub=Hub)
+@case("bookworm-initramfs-tools", hub=Hub, arguments="ip=dhcp net.ifnames=0")
+def through_a_hub(guest):
+    """A guest that can only dial out is asked and unlocked with `ssh -J hub`, and tells the hub goodbye"""
+    guest.wait_for_prompt()
+    guest.hub.wait_until_it_listens(PROMPT_DEADLINE)
+    question = guest.wait_until_asked()
+    expect(question["volume"] == ROOT.volume, f"status names another volume: {question}")
+    hubs = guest.status()["hubs"]
+    expect([hub["listening"] for hub in hubs] == [f"localhost:{guest.hub.port}"], f"status names another place: {hubs}")
+    expect(guest.unlock(b"wrong") == 1, "a wrong passphrase must end with 1")
+    expect(guest.unlock(PASSPHRASE) == 0, "the right passphrase must end with 0")
+    guest.real_root().nothing_of_ours()
