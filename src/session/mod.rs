@@ -92,7 +92,7 @@ where
     let client = Client::start(control);
     let (progress, mut watched) = watch::channel(Progress::default());
     let (leave, leaving) = watch::channel(false);
-    let policy = Policy { keys, roles: setup.roles, address: setup.peer.parse().ok(), built: setup.built };
+    let policy = Policy { keys, roles: setup.roles, address: setup.peer, built: setup.built };
     let connection = Connection::new(client.clone(), policy, Ties { table, progress, leaving });
 
     let login = async {
