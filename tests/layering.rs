@@ -87,6 +87,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",
+            "config/dial.rs",
             "config/file.rs",
             "config/grants.rs",
             "config/initramfs_tools.rs",
