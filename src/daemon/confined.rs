@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+pub use tokio::process::Child;
+use tokio::process::Command;
 
 /// Starts `vestibule ACTION`: the stream is its descriptor 0, the daemon its descriptor 1. It is killed when the child is
 /// dropped. What it gives up further is its own affair, before it reads anything (`hardening`).

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
-use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -16,7 +15,7 @@ use super::{Around, Identity};
 use crate::config::dial::Dial;
 use crate::control::dial::{self as message, Hub, HubState, Order, Report};
 use crate::control::{frame, stream};
-use crate::daemon::confined;
+use crate::daemon::confined::{self, Child};
 use crate::daemon::listener::entrance::Arrival;
 use crate::daemon::listener::origin::Origin;
 use crate::dial::USER_TIMEOUT_MS;

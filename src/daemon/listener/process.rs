@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -16,7 +15,7 @@ use super::origin::Origin;
 use super::penalty::Offence;
 use crate::control::message::Setup;
 use crate::control::server::{self, Access, House, Report, SessionAccess};
-use crate::daemon::confined;
+use crate::daemon::confined::{self, Child};
 
 /// A session ends itself when nobody logs in in time; one that doesn't is ended this much later.
 const LOGIN_GRACE: Duration = Duration::from_secs(5);
