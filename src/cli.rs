@@ -22,7 +22,7 @@ use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
 use crate::session::run::{End, Input, Io, Output, run};
-use crate::{daemon, image, open, session, sftp};
+use crate::{daemon, dialler, image, open, session, sftp};
 
 /// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less, and what says that the boot is
 /// held comes more often.
@@ -88,7 +88,7 @@ enum Action {
 
 /// Processes that the daemon starts by the dozen: they start without the parser of arguments, which would be the larger part
 /// of what that costs.
-const PROCESSES: &[(&str, fn() -> anyhow::Result<()>)] = &[("session", session::main)];
+const PROCESSES: &[(&str, fn() -> anyhow::Result<()>)] = &[("session", session::main), ("dial-session", dialler::main)];
 
 /// Whose.
 #[derive(Clone, Copy, clap::ValueEnum)]

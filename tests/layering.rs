@@ -30,7 +30,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "plymouth's screen is told what is in the status, and nothing else",
     ),
     (
-        &["session/"],
+        &["session/", "dialler.rs"],
         &[
             "crate::daemon",
             "crate::image",
@@ -41,7 +41,21 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "tokio::process",
             "std::env",
         ],
-        "a session opens nothing and knows only the control protocol",
+        "a session, or a connection to a hub, opens nothing and knows only the control protocol",
+    ),
+    (
+        &["dial/", "flow/"],
+        &[
+            "crate::daemon",
+            "crate::root",
+            "std::fs",
+            "TcpStream",
+            "::connect(",
+            "tokio::fs",
+            "process::Command",
+            "std::env",
+        ],
+        "the SSH client has the stream, the key and the pins, and opens nothing",
     ),
     (
         &["open/"],
@@ -59,7 +73,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "nothing but sftp/tree.rs opens a file",
     ),
     (
-        &["session/backlog.rs", "session/ssh/request.rs"],
+        &["flow/backlog.rs", "session/ssh/request.rs"],
         &["russh", "tokio", "std::net", "std::os", "control::client", "Instant::now"],
         "how much may come, and what a request means, is pure",
     ),
@@ -73,6 +87,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",
+            "config/dial.rs",
             "config/file.rs",
             "config/grants.rs",
             "config/initramfs_tools.rs",
@@ -80,12 +95,15 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "config/network/",
             "config/role.rs",
             "config/role_entry.rs",
+            "control/dial.rs",
             "control/message.rs",
+            "dial/error.rs",
+            "dial/pin.rs",
             "daemon/console/terminal.rs",
             "daemon/listener/crowd.rs",
+            "daemon/listener/origin.rs",
             "daemon/listener/penalty.rs",
             "daemon/listener/quiet.rs",
-            "daemon/listener/source.rs",
             "daemon/net/advert.rs",
             "daemon/net/arp.rs",
             "daemon/net/conflict.rs",
@@ -126,7 +144,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
 
 /// The only places that may start programs; `daemon/console/capture.rs` starts our own relay.
 const MAY_RUN: &[&str] = &[
-    "daemon/listener/process.rs",
+    "daemon/confined.rs",
     "daemon/rescue/",
     "daemon/prompt/cryptsetup.rs",
     "daemon/prompt/systemctl.rs",
@@ -141,7 +159,7 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "daemon/rescue/launch.rs",
     "hardening/kernel.rs",
     "recycle.rs",
-    "session/ssh/descriptor.rs",
+    "flow/descriptor.rs",
 ];
 
 #[test]

@@ -1,7 +1,10 @@
 //! What daemon and clients say to each other. Pure data: no sockets, no files.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
+use super::dial::Hub;
 use crate::config::grants::{Granted, Narrowing};
 use crate::config::role::Roles;
 use crate::secret::Secret;
@@ -146,6 +149,8 @@ pub struct Status {
     pub emergency: Option<String>,
     /// What holds the boot at hand-over, and for how long still, in a sentence.
     pub hold: Option<String>,
+    /// Through which it is reached.
+    pub hubs: Vec<Hub>,
 }
 
 /// One question that was answered, and what came of it.
@@ -374,8 +379,8 @@ impl Event {
 #[derive(Serialize, Deserialize)]
 pub struct Setup {
     pub host: String,
-    /// Address of the peer.
-    pub peer: String,
+    /// Address of the peer, where the network has proved it; without one, no line with `from=` counts.
+    pub peer: Option<IpAddr>,
     /// When the image was made, in seconds since 1970; it can't be earlier than that.
     pub built: u64,
     /// The host key, in OpenSSH's format.

@@ -8,6 +8,18 @@ use russh::{AlgorithmKind, Preferred, cipher, compression, kex, mac};
 /// Characters of what a client offers that the log shows.
 const SHOWN: usize = 200;
 
+/// Our clients' identification (RFC 4253 section 4.2).
+pub const CLIENT_IDENTIFICATION: &str = concat!("SSH-2.0-vestibule_", env!("CARGO_PKG_VERSION"));
+
+/// The key exchanges of our own client, whose extensions have other names.
+pub const CLIENT_KEX: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::EXTENSION_SUPPORT_AS_CLIENT,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+];
+
 /// The lists, most wanted first. With `post_quantum_only`, no key exchange that a quantum computer could break later, as far as
 /// somebody keeps a record of the connection until then; OpenSSH has the other one since 9.9.
 ///
