@@ -53,6 +53,9 @@ enum Action {
         /// Serve one session, and end as at hand-over when it is over
         #[arg(long)]
         once: bool,
+        /// Serve SSH on standard input and output, or on the sockets of systemd or inetd, with a daemon or without
+        #[arg(long, conflicts_with_all = ["family", "once"])]
+        stdio: bool,
     },
     /// Ask for a passphrase here and over SSH, and open the volume (for hooks of an initramfs)
     Open(open::What),
@@ -107,7 +110,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
     };
     let root = Root::new(arguments.root);
     match arguments.action {
-        Action::Serve { family, once } => daemon::main(root, family, once)?,
+        Action::Serve { stdio: true, .. } => daemon::stdio::main(root)?,
+        Action::Serve { family, once, stdio: false } => daemon::main(root, family, once)?,
         Action::Open(what) => return open::command(&root, what),
         Action::Session => session::main()?,
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),

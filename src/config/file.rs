@@ -22,6 +22,8 @@ pub const DEFAULT_LOGIN_SECONDS: u64 = 60;
 pub struct Settings {
     /// TCP port of the SSH server.
     pub port: u16,
+    /// Whether SSH is served over vsock(7), too.
+    pub vsock: Vsock,
     /// Seconds that a client has to log in.
     pub login_seconds: u64,
     /// Whether to bring up the network (`ip=` says how). If not, what the initramfs configures is used.
@@ -47,6 +49,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             port: DEFAULT_PORT,
+            vsock: Vsock::Off,
             login_seconds: DEFAULT_LOGIN_SECONDS,
             network: true,
             configured: None,
@@ -54,6 +57,33 @@ impl Default for Settings {
             allow_no_keys: false,
             keys: Vec::new(),
             roles: (),
+        }
+    }
+}
+
+/// `vsock = true`, `false` or a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "SwitchOrNumber")]
+pub enum Vsock {
+    Off,
+    /// At the number of the TCP port.
+    SamePort,
+    Port(u32),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "vsock must be true, false or a port")]
+enum SwitchOrNumber {
+    Switch(bool),
+    Number(u32),
+}
+
+impl From<SwitchOrNumber> for Vsock {
+    fn from(written: SwitchOrNumber) -> Self {
+        match written {
+            SwitchOrNumber::Switch(false) => Self::Off,
+            SwitchOrNumber::Switch(true) => Self::SamePort,
+            SwitchOrNumber::Number(port) => Self::Port(port),
         }
     }
 }
@@ -99,6 +129,15 @@ fn read_elsewhere<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::E
 }
 
 impl Settings {
+    /// The port of vsock(7), if one is served.
+    pub fn vsock_port(&self) -> Option<u32> {
+        match self.vsock {
+            Vsock::Off => None,
+            Vsock::SamePort => Some(self.port.into()),
+            Vsock::Port(port) => Some(port),
+        }
+    }
+
     /// These settings with what the kernel command line says instead; and the words that can't be used.
     pub fn with(self, line: &CommandLine) -> (Self, Vec<String>) {
         let mut settings = self;
@@ -123,10 +162,15 @@ impl Settings {
         };
         match key {
             "port" => self.port = number()?.try_into().map_err(|_| format!("{value} is no TCP port"))?,
+            // 1 is a switch here as it is for the others; nobody needs that port.
+            "vsock" => match flag() {
+                Ok(on) => self.vsock = if on { Vsock::SamePort } else { Vsock::Off },
+                Err(_) => self.vsock = Vsock::Port(number()?.try_into().map_err(|_| format!("{value} is no port"))?),
+            },
             "login-seconds" => self.login_seconds = number()?,
             "network" => self.network = flag()?,
             "console-capture" => self.console_capture = flag()?,
-            _ => return Err("no such setting (port, login-seconds, network, console-capture)".to_owned()),
+            _ => return Err("no such setting (port, vsock, login-seconds, network, console-capture)".to_owned()),
         }
         self.check()
     }
@@ -134,6 +178,7 @@ impl Settings {
     fn check(self) -> Result<Self, String> {
         match self {
             Self { port: 0, .. } => Err("port must be from 1 to 65535".to_owned()),
+            Self { vsock: Vsock::Port(0 | u32::MAX), .. } => Err("vsock must be true, false or a port".to_owned()),
             Self { login_seconds: 0 | 3601.., .. } => Err("login-seconds must be from 1 to 3600".to_owned()),
             good => key::check(&good.keys).map(|()| good),
         }
@@ -159,7 +204,7 @@ mod tests {
             "the commented settings are the defaults"
         );
         let settings = all_set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
-        assert_eq!(settings.count(), 9, "and all of them stand there");
+        assert_eq!(settings.count(), 10, "and all of them stand there");
     }
 
     #[test]
@@ -209,10 +254,27 @@ mod tests {
             ("port = 70000\n", "line 1"),
             ("port = 0\n", "port must be"),
             ("login-seconds = 0", "login-seconds must be"),
+            ("vsock = 0", "vsock must be"),
+            ("port = 22\nvsock = \"x\"", "line 2: vsock must be"),
             ("[[[", "line 1"),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn vsock_is_a_switch_or_a_port() {
+        for (file, word, expected) in [
+            ("", "quiet", None),
+            ("vsock = true\nport = 22", "quiet", Some(22)),
+            ("vsock = 7", "quiet", Some(7)),
+            ("vsock = true", "vestibule.vsock=0", None),
+            ("", "vestibule.vsock", Some(u32::from(DEFAULT_PORT))),
+            ("", "vestibule.vsock=70000", Some(70000)),
+        ] {
+            let (settings, problems) = parse(file).unwrap().0.with(&CommandLine::parse(word));
+            assert_eq!((settings.vsock_port(), problems.len()), (expected, 0), "{file} {word}");
         }
     }
 

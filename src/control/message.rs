@@ -295,6 +295,10 @@ pub enum Request {
     Stop,
     /// Ends the stream with the same number.
     Cancel,
+    /// Serve SSH on the stream socket that comes with it, from there in words. Local clients only.
+    Serve {
+        from: String,
+    },
     /// [`Event::Asked`], then an [`Event::Outcome`] for each answer, until the volume is open. Local clients only.
     Open(Open),
     /// [`Event::Started`] and, when it has ended, [`Event::Exited`]. Cancelled: hung up on, as when a terminal is closed.
