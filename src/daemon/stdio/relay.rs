@@ -3,7 +3,7 @@
 //! which blocks: to make what we inherited non-blocking would make it so for others, too (fcntl(2), O_NONBLOCK).
 
 use std::fs::File;
-use std::io::{Write, copy};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -15,6 +15,9 @@ use tokio::sync::oneshot;
 
 /// A thread does nothing but copy, and all memory is locked.
 const STACK: usize = 128 << 10;
+
+/// At once, in bytes: some packets of SSH.
+const PIECE: usize = 64 << 10;
 
 /// Until it is dropped, a terminal is raw.
 pub struct Relay {
@@ -35,12 +38,11 @@ impl Relay {
         let (sender, ended) = oneshot::channel();
         thread("input", move || {
             // An end of file and an error mean the same here: no more comes. The session is told by the end of its stream.
-            let _ = copy(&mut File::from(input), &mut inwards);
+            let _ = pass_on(&mut File::from(input), &mut inwards);
             let _ = inwards.shutdown(Shutdown::Write); // it may have ended first
         })?;
         thread("output", move || {
-            let mut output = File::from(output);
-            let _ = copy(&mut outwards, &mut output).and_then(|_| output.flush());
+            let _ = pass_on(&mut outwards, &mut File::from(output));
             // Whoever read has gone: then nobody needs the session any more.
             let _ = outwards.shutdown(Shutdown::Both);
             drop(sender);
@@ -52,6 +54,20 @@ impl Relay {
     pub async fn ended(&mut self) {
         if !self.ended.is_terminated() {
             let _ = (&mut self.ended).await; // nothing is sent
+        }
+    }
+}
+
+/// Until there is no more. Not `io::copy`: that uses splice(2), which keeps a pipe locked while it waits for a socket, and
+/// whoever reads from the pipe waits for the lock.
+fn pass_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => to.write_all(&buffer[..length])?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

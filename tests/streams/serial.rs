@@ -1,0 +1,35 @@
+//! A serial line, which is a terminal: a pty stands for it.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+
+use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+
+use crate::lab::{Guard, bridge, command, greet, is_greeted, machine, serve_stdio};
+
+/// Both ends.
+fn line() -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let far = openpt(flags).unwrap();
+    unlockpt(&far).unwrap();
+    let near = ioctl_tiocgptpeer(&far, flags).unwrap();
+    (far, near)
+}
+
+#[test]
+fn a_terminal_carries_every_byte_and_is_restored() {
+    let machine = machine("streams-serial");
+    let (far, near) = line();
+    let before = tcgetattr(&near).unwrap();
+    assert!(before.local_flags.contains(LocalFlags::ECHO | LocalFlags::ICANON), "it begins as lines have it");
+    let copy = || near.try_clone().unwrap();
+    let mut server = Guard::spawn(command(&serve_stdio(&machine)).stdin(copy()).stdout(copy()).stderr(copy()));
+    bridge(TcpListener::bind(("127.0.0.1", machine.port)).unwrap(), move || far);
+    let greeted = greet(&machine, &[]);
+    assert!(is_greeted(&greeted), "{greeted:?}; log:\n{}", machine.log());
+    assert_eq!(server.ended(), Some(0), "the client has said goodbye");
+    let after = tcgetattr(&near).unwrap();
+    assert_eq!((after.local_flags, after.input_flags), (before.local_flags, before.input_flags));
+    assert_eq!(after.output_flags & OutputFlags::OPOST, before.output_flags & OutputFlags::OPOST);
+}
