@@ -184,8 +184,8 @@ pub struct Start {
     pub what: What,
     /// A pseudo-terminal for it; without one it gets pipes.
     pub terminal: Option<Terminal>,
-    /// Beside what the role and the key set, for example `SSH_ORIGINAL_COMMAND`.
-    pub environment: Vec<(String, String)>,
+    /// Beside what the role and the key set, for example `SSH_ORIGINAL_COMMAND`, which may be any bytes.
+    pub environment: Vec<(String, Vec<u8>)>,
 }
 
 /// RFC 4254 section 6.2.

@@ -53,7 +53,9 @@ fn with_a_daemon_it_is_the_daemons_session() {
     assert!(is_greeted(&greet(&machine, &[])), "{}", machine.log());
     let refused = greet(&machine, &["-o", &proxy]);
     assert_eq!(refused.status.code(), Some(255), "{refused:?}");
-    until("the refusal in the log", || machine.log().contains("login from standard input refused: line 1 is not for this address"));
+    until("the refusal in the log", || {
+        machine.log().contains("login from standard input refused: line 1 is not for this address")
+    });
 }
 
 #[test]

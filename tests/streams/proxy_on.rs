@@ -1,6 +1,7 @@
 //! docs/proxy-commands.md, line by line: a gateway with a fixed command, an inner machine behind it, and git.
 
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -118,6 +119,9 @@ fn what_is_asked_for_goes_through_untouched() {
     let asked = format!("printf %s '{odd}'; echo aside >&2");
     let output = lab.run("ssh", &["gateway", &asked]);
     assert_eq!((text(&output.stdout), text(&output.stderr)), (odd, "aside\n"));
+    let bytes = std::ffi::OsString::from_vec(b"printf %s '\xff\xfe\x01'".to_vec());
+    let output = lab.on_client("ssh").arg("gateway").arg(bytes).output().unwrap();
+    assert_eq!(output.stdout, b"\xff\xfe\x01", "also where it is no UTF-8: {output:?}");
     let killed = lab.on_client("ssh").args(["gateway", "kill -9 $$"]).output().unwrap();
     assert_eq!(killed.status.code(), Some(255), "as ssh tells of a signal: {killed:?}");
     for words in [&["-L", "0:127.0.0.1:1", "-o", "ExitOnForwardFailure=yes"][..], &["-tt"]] {

@@ -27,8 +27,7 @@ pub enum Given {
 /// To be called once, before this process has opened anything itself.
 pub fn find() -> anyhow::Result<Vec<Given>> {
     let variable = |name| std::env::var(name).ok();
-    let passed =
-        descriptors::passed_by_systemd(variable("LISTEN_PID").as_deref(), variable("LISTEN_FDS").as_deref())?;
+    let passed = descriptors::passed_by_systemd(variable("LISTEN_PID").as_deref(), variable("LISTEN_FDS").as_deref())?;
     if passed.is_empty() {
         let copy = |it: BorrowedFd| it.try_clone_to_owned();
         let input = copy(std::io::stdin().as_fd()).context("standard input")?;
@@ -148,7 +147,8 @@ mod tests {
         let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (one, other) = UnixStream::pair().unwrap();
         let (reads, writes) = std::io::pipe().unwrap();
-        let controller = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
+        let controller =
+            rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
         rustix::pty::unlockpt(&controller).unwrap();
         let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
         let terminal = rustix::pty::ioctl_tiocgptpeer(&controller, flags).unwrap();

@@ -107,7 +107,8 @@ async fn hand_over(root: &Root, mut arrivals: mpsc::Receiver<Arrival>, relays: &
 
 async fn hand(root: &Root, socket: OwnedFd, from: String) -> anyhow::Result<()> {
     let path = root.join(SOCKET);
-    let control = UnixStream::connect(&path).await.with_context(|| format!("no daemon answers at {}", path.display()))?;
+    let control =
+        UnixStream::connect(&path).await.with_context(|| format!("no daemon answers at {}", path.display()))?;
     let (mut reader, mut writer) = stream::split(control);
     writer.attach(vec![socket]);
     frame::write(&mut writer, &(1u32, Request::Serve { from })).await.context("handing the stream to the daemon")?;

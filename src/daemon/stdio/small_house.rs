@@ -121,6 +121,7 @@ impl House for SmallHouse {
 
     /// Whether the key was used before, another process could not tell.
     fn use_once(&self, _: &str) -> Result<(), String> {
-        Err("the key is good for a single login (once), and no vestibule daemon runs here that could remember it".to_owned())
+        Err("the key is good for a single login (once), and no vestibule daemon runs here that could remember it"
+            .to_owned())
     }
 }
