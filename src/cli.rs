@@ -70,6 +70,9 @@ enum Action {
         /// Print the files that the image needs instead, one "source<TAB>destination" per line
         #[arg(long)]
         files: bool,
+        /// Print the kernel modules that the image needs for it instead, one per line
+        #[arg(long, conflicts_with = "files")]
+        modules: bool,
     },
     /// Take over the keys and settings of another SSH server for the initramfs, and say what became of each
     Import {
@@ -119,8 +122,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::SftpServer(options) => sftp::main(root.join("/").as_path(), &options)?,
         Action::Stop => stop(&root)?,
         Action::Keys => image::keys::command(&root)?,
-        Action::Check { files: true } => image::check::print_files(&root),
-        Action::Check { files: false } => image::check::command(&root)?,
+        Action::Check { files: true, .. } => image::check::print_files(&root),
+        Action::Check { modules: true, .. } => image::check::print_modules(&root),
+        Action::Check { .. } => image::check::command(&root)?,
         Action::Import { from: ImportFrom::Dropbear, dry_run } => image::import::command(&root, dry_run)?,
         Action::Command(command) => return local(command, &root),
     }
