@@ -88,6 +88,11 @@ fn systemd_passes_a_listening_socket_or_each_connection() {
             assert!(is_greeted(&greeted), "{accept:?}: {greeted:?}; log:\n{}", machine.log());
         }
         assert!(machine.log().contains("root logged in from 127.0.0.1 with"), "{}", machine.log());
+        if !accept.is_empty() {
+            let pid = server.pid();
+            let children = format!("/proc/{pid}/task/{pid}/children");
+            until("each connection's process to end", || std::fs::read_to_string(&children).unwrap().is_empty());
+        }
         kill(server.pid(), Signal::SIGTERM).unwrap();
         server.ended();
     }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
-use crate::lab::{Guard, bridge, command, greet, is_greeted, machine, serve_stdio};
+use crate::lab::{Guard, bridge, command, greet, is_greeted, machine, serve_stdio, until};
 
 /// Both ends.
 fn line() -> (OwnedFd, OwnedFd) {
@@ -25,6 +25,8 @@ fn a_terminal_carries_every_byte_and_is_restored() {
     assert!(before.local_flags.contains(LocalFlags::ECHO | LocalFlags::ICANON), "it begins as lines have it");
     let copy = || near.try_clone().unwrap();
     let mut server = Guard::spawn(command(&serve_stdio(&machine)).stdin(copy()).stdout(copy()).stderr(copy()));
+    // Before that the line echoes, and the client would take its own words for the server's.
+    until("a raw terminal", || !tcgetattr(&near).unwrap().local_flags.contains(LocalFlags::ECHO));
     bridge(TcpListener::bind(("127.0.0.1", machine.port)).unwrap(), move || far);
     let greeted = greet(&machine, &[]);
     assert!(is_greeted(&greeted), "{greeted:?}; log:\n{}", machine.log());

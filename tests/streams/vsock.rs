@@ -33,5 +33,5 @@ fn the_daemon_listens_and_goes_on_where_it_cannot() {
     bridge(listener, move || connected(port).unwrap());
     let greeted = greet(&machine, &["-p", &address.port().to_string(), "-o", &alias]);
     assert!(is_greeted(&greeted), "{greeted:?}; log:\n{}", machine.log());
-    assert!(machine.log().contains("root logged in from vsock CID 1 with"), "{}", machine.log());
+    assert!(machine.log().contains("root logged in from vsock CID "), "{}", machine.log());
 }

@@ -41,14 +41,21 @@ pub async fn serve(root: &Root, arrivals: mpsc::Receiver<Arrival>, lifecycle: &m
     };
     problems.push("no vestibule daemon runs on this machine: nothing can be unlocked by this connection".to_owned());
     status.send_modify(|status| Arc::make_mut(status).problems = problems);
-    tokio::select! {
-        ended = &mut listener => return Ok(ended?),
-        reason = lifecycle.reason() => log::info!("ending ({reason})"),
-    }
+    let all_left = tokio::select! {
+        ended = &mut listener => Some(ended),
+        reason = lifecycle.reason() => {
+            log::info!("ending ({reason})");
+            None
+        }
+    };
     status.send_modify(|status| Arc::make_mut(status).phase = Phase::HandOver);
     stopping.send_replace(true);
-    rescue.end().await; // while sessions say goodbye
-    Ok(listener.await?)
+    // While sessions say goodbye. Where nobody is left, it ends what they leave behind: nobody would after this process.
+    rescue.end().await;
+    match all_left {
+        Some(ended) => Ok(ended?),
+        None => Ok(listener.await?),
+    }
 }
 
 struct SmallHouse {
