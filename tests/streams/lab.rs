@@ -1,7 +1,7 @@
 //! What the tests of streams have in common.
 
 use std::fs::File;
-use std::io::copy;
+use std::io::{Read, copy};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
@@ -86,7 +86,21 @@ pub fn is_greeted(output: &Output) -> bool {
 /// What [`is_greeted`] looks for.
 pub fn greet(machine: &Machine, options: &[&str]) -> Output {
     let words = [options, &["--", "printf hello"]].concat();
-    machine.ssh_command("root", &words).stdin(Stdio::null()).output().unwrap()
+    output(machine.ssh_command("root", &words).stdin(Stdio::null()))
+}
+
+/// As [`Command::output`], for little output, and not for ever.
+pub fn output(command: &mut Command) -> Output {
+    let mut running = Guard::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut status = None;
+    until(&format!("the end of {command:?}"), || {
+        status = running.0.try_wait().unwrap();
+        status.is_some()
+    });
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    running.0.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+    running.0.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+    Output { status: status.unwrap(), stdout, stderr }
 }
 
 /// Takes one connection of an SSH client, and has its bytes go through a stream of another kind.

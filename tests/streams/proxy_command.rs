@@ -78,7 +78,7 @@ fn who_leaves_ends_it_and_what_makes_no_sense_is_said() {
     assert_eq!(&line, b"SSH-2.0-");
     drop(alone.0.stdin.take());
     assert_eq!(alone.ended(), Some(0));
-    let words = ["-o", &proxy(&machine), "--", "echo $$; exec sleep 1000"];
+    let words = ["-o", &proxy(&machine), "--", "trap '' HUP; echo $$; exec sleep 1000"];
     let mut ssh = Guard::spawn(machine.ssh_command("root", &words).stdin(Stdio::null()).stdout(Stdio::piped()));
     let mut pid = String::new();
     std::io::BufReader::new(ssh.0.stdout.take().unwrap()).read_line(&mut pid).unwrap();
