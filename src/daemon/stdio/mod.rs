@@ -75,7 +75,7 @@ async fn run(root: Root, given: Vec<Given>) -> anyhow::Result<()> {
     let served = match UnixStream::connect(root.join(SOCKET)).await {
         Ok(_) => tokio::select! {
             handed = hand_over(&root, arrivals, &mut relays) => handed,
-            _ = lifecycle.reason() => Ok(()),
+            _ = lifecycle.reason() => return Ok(()), // the daemon sees the end of the stream
         },
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             small_house::serve(&root, arrivals, &mut lifecycle).await
