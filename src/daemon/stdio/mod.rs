@@ -90,7 +90,12 @@ async fn run(root: Root, given: Vec<Given>) -> anyhow::Result<()> {
     if timeout(LAST_WORDS, last_words).await.is_err() {
         log::warn!("standard output took no more, and what was left for it is lost");
     }
-    served
+    served?;
+    // A socket that can't be listened on brings nobody, and all seems to be over.
+    match bringing.try_join_next() {
+        Some(Ok(failed)) => failed,
+        _ => Ok(()),
+    }
 }
 
 /// Gives each stream to the daemon, and stays for as long as bytes pass through here.
