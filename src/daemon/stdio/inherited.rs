@@ -152,8 +152,8 @@ mod tests {
         rustix::pty::unlockpt(&controller).unwrap();
         let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
         let terminal = rustix::pty::ioctl_tiocgptpeer(&controller, flags).unwrap();
-        assert_eq!(both(listener), "listening");
         assert_eq!(both(connected), "connection");
+        assert_eq!(both(listener), "listening");
         assert_eq!(both(one.try_clone().unwrap()), "connection");
         assert_eq!(both(terminal.try_clone().unwrap()), "terminal");
         assert_eq!(words(standard(one.try_clone().unwrap().into(), writes.try_clone().unwrap().into())), "pipes");
