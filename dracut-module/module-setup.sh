@@ -19,7 +19,7 @@ depends() {
 # called by dracut; the wired drivers that dracut's own kernel-network-modules takes, which Debian ships in an
 # extra package. instmods and dracut_instmods keep to this machine's when the image is host-only.
 installkernel() {
-    local elsewhere='/(wireless|isdn|uwb|net/ethernet|net/phy|net/team)/'
+    local elsewhere='/(wireless|isdn|uwb|net/ethernet|net/phy|net/team)/' module
 
     dracut_instmods -o -P ".*$elsewhere.*" -s 'eth_type_trans|register_virtio_device|usbnet_open' '=drivers/net'
     instmods '=drivers/net/mdio' '=drivers/net/phy' '=drivers/net/ethernet' virtio_net xen-netfront
@@ -27,6 +27,10 @@ installkernel() {
     hostonly='' instmods af_packet ipv6
     # The kernel loads these by itself when a bond, VLAN or bridge is asked for (vlan=, bond=, bridge=).
     hostonly='' instmods bonding 8021q bridge
+    # What the configuration makes necessary (vsock).
+    while read -r module; do
+        hostonly='' instmods "$module"
+    done < <(vestibule check --modules --root "${dracutsysrootdir:-/}")
 }
 
 # called by dracut

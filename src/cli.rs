@@ -53,6 +53,9 @@ enum Action {
         /// Serve one session, and end as at hand-over when it is over
         #[arg(long)]
         once: bool,
+        /// Serve SSH on standard input and output, or on the sockets of systemd or inetd, with a daemon or without
+        #[arg(long, conflicts_with_all = ["family", "once"])]
+        stdio: bool,
     },
     /// Ask for a passphrase here and over SSH, and open the volume (for hooks of an initramfs)
     Open(open::What),
@@ -67,6 +70,9 @@ enum Action {
         /// Print the files that the image needs instead, one "source<TAB>destination" per line
         #[arg(long)]
         files: bool,
+        /// Print the kernel modules that the image needs for it instead, one per line
+        #[arg(long, conflicts_with = "files")]
+        modules: bool,
     },
     /// Take over the keys and settings of another SSH server for the initramfs, and say what became of each
     Import {
@@ -115,15 +121,17 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
     };
     let root = Root::new(arguments.root);
     match arguments.action {
-        Action::Serve { family, once } => daemon::main(root, family, once)?,
+        Action::Serve { stdio: true, .. } => daemon::stdio::main(root)?,
+        Action::Serve { family, once, stdio: false } => daemon::main(root, family, once)?,
         Action::Open(what) => return open::command(&root, what),
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),
         Action::Launch(launch) => return Ok(daemon::rescue::launch::main(launch)),
         Action::SftpServer(options) => sftp::main(root.join("/").as_path(), &options)?,
         Action::Stop => stop(&root)?,
         Action::Keys => image::keys::command(&root)?,
-        Action::Check { files: true } => image::check::print_files(&root),
-        Action::Check { files: false } => image::check::command(&root)?,
+        Action::Check { files: true, .. } => image::check::print_files(&root),
+        Action::Check { modules: true, .. } => image::check::print_modules(&root),
+        Action::Check { .. } => image::check::command(&root)?,
         Action::Import { from: ImportFrom::Dropbear, dry_run } => image::import::command(&root, dry_run)?,
         Action::Command(command) => return local(command, &root),
     }

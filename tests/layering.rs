@@ -30,6 +30,11 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "plymouth's screen is told what is in the status, and nothing else",
     ),
     (
+        &["daemon/stdio/"],
+        &["russh", "daemon::prompt", "daemon::house"],
+        "what is inherited is handed to a daemon, or served without its questions",
+    ),
+    (
         &["session/", "dialler.rs"],
         &[
             "crate::daemon",

@@ -23,6 +23,8 @@ pub const DEFAULT_LOGIN_SECONDS: u64 = 60;
 pub struct Settings {
     /// TCP port of the SSH server.
     pub port: u16,
+    /// Whether SSH is served over vsock(7), too.
+    pub vsock: Vsock,
     /// Seconds that a client has to log in.
     pub login_seconds: u64,
     /// Whether only key exchanges are offered that withstand a quantum computer.
@@ -56,6 +58,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             port: DEFAULT_PORT,
+            vsock: Vsock::Off,
             login_seconds: DEFAULT_LOGIN_SECONDS,
             post_quantum_only: false,
             network: true,
@@ -66,6 +69,33 @@ impl Default for Settings {
             hubs: Vec::new(),
             dialling: true,
             roles: (),
+        }
+    }
+}
+
+/// `vsock = true`, `false` or a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "SwitchOrNumber")]
+pub enum Vsock {
+    Off,
+    /// At the number of the TCP port.
+    SamePort,
+    Port(u32),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "vsock must be true, false or a port")]
+enum SwitchOrNumber {
+    Switch(bool),
+    Number(u32),
+}
+
+impl From<SwitchOrNumber> for Vsock {
+    fn from(written: SwitchOrNumber) -> Self {
+        match written {
+            SwitchOrNumber::Switch(false) => Self::Off,
+            SwitchOrNumber::Switch(true) => Self::SamePort,
+            SwitchOrNumber::Number(port) => Self::Port(port),
         }
     }
 }
@@ -111,6 +141,15 @@ fn read_elsewhere<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::E
 }
 
 impl Settings {
+    /// The port of vsock(7), if one is served.
+    pub fn vsock_port(&self) -> Option<u32> {
+        match self.vsock {
+            Vsock::Off => None,
+            Vsock::SamePort => Some(self.port.into()),
+            Vsock::Port(port) => Some(port),
+        }
+    }
+
     /// These settings with what the kernel command line says instead; and the words that can't be used.
     pub fn with(self, line: &CommandLine) -> (Self, Vec<String>) {
         let mut settings = self;
@@ -135,14 +174,21 @@ impl Settings {
         };
         match key {
             "port" => self.port = number()?.try_into().map_err(|_| format!("{value} is no TCP port"))?,
+            // 1 is a switch here as it is for the others; nobody needs that port.
+            "vsock" => match flag() {
+                Ok(on) => self.vsock = if on { Vsock::SamePort } else { Vsock::Off },
+                Err(_) => self.vsock = Vsock::Port(number()?.try_into().map_err(|_| format!("{value} is no port"))?),
+            },
             "login-seconds" => self.login_seconds = number()?,
             "post-quantum-only" => self.post_quantum_only = flag()?,
             "network" => self.network = flag()?,
             "console-capture" => self.console_capture = flag()?,
             "dial" => self.dialling = flag()?,
             _ => {
-                return Err("no such setting (port, login-seconds, post-quantum-only, network, console-capture, dial)"
-                    .to_owned());
+                return Err(
+                    "no such setting (port, vsock, login-seconds, post-quantum-only, network, console-capture, dial)"
+                        .to_owned(),
+                );
             }
         }
         self.check()
@@ -151,6 +197,7 @@ impl Settings {
     fn check(self) -> Result<Self, String> {
         match self {
             Self { port: 0, .. } => Err("port must be from 1 to 65535".to_owned()),
+            Self { vsock: Vsock::Port(0 | u32::MAX), .. } => Err("vsock must be true, false or a port".to_owned()),
             Self { login_seconds: 0 | 3601.., .. } => Err("login-seconds must be from 1 to 3600".to_owned()),
             good => key::check(&good.keys).and_then(|()| dial::check(&good.hubs)).map(|()| good),
         }
@@ -237,10 +284,27 @@ mod tests {
             ("port = 70000\n", "line 1"),
             ("port = 0\n", "port must be"),
             ("login-seconds = 0", "login-seconds must be"),
+            ("vsock = 0", "vsock must be"),
+            ("port = 22\nvsock = \"x\"", "line 2: vsock must be"),
             ("[[[", "line 1"),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn vsock_is_a_switch_or_a_port() {
+        for (file, word, expected) in [
+            ("", "quiet", None),
+            ("vsock = true\nport = 22", "quiet", Some(22)),
+            ("vsock = 7", "quiet", Some(7)),
+            ("vsock = true", "vestibule.vsock=0", None),
+            ("", "vestibule.vsock", Some(u32::from(DEFAULT_PORT))),
+            ("", "vestibule.vsock=70000", Some(70000)),
+        ] {
+            let (settings, problems) = parse(file).unwrap().0.with(&CommandLine::parse(word));
+            assert_eq!((settings.vsock_port(), problems.len()), (expected, 0), "{file} {word}");
         }
     }
 

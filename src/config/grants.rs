@@ -151,7 +151,7 @@ impl Grants {
             Request::Connect(to) => return self.open.check(to),
             Request::Listen(on) => return self.listen.check(on),
             Request::Login(_) | Request::LoginFailed { .. } | Request::KeyKnown => false,
-            Request::Stop | Request::Open(_) => false,
+            Request::Stop | Request::Open(_) | Request::Serve { .. } => false,
         };
         if permitted { Ok(()) } else { Err("may not do that") }
     }

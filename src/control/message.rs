@@ -187,8 +187,8 @@ pub struct Start {
     pub what: What,
     /// A pseudo-terminal for it; without one it gets pipes.
     pub terminal: Option<Terminal>,
-    /// Beside what the role and the key set, for example `SSH_ORIGINAL_COMMAND`.
-    pub environment: Vec<(String, String)>,
+    /// Beside what the role and the key set, for example `SSH_ORIGINAL_COMMAND`, which may be any bytes.
+    pub environment: Vec<(String, Vec<u8>)>,
 }
 
 /// RFC 4254 section 6.2.
@@ -298,6 +298,10 @@ pub enum Request {
     Stop,
     /// Ends the stream with the same number.
     Cancel,
+    /// Serve SSH on the stream socket that comes with it, from there in words. Local clients only.
+    Serve {
+        from: String,
+    },
     /// [`Event::Asked`], then an [`Event::Outcome`] for each answer, until the volume is open. Local clients only.
     Open(Open),
     /// [`Event::Started`] and, when it has ended, [`Event::Exited`]. Cancelled: hung up on, as when a terminal is closed.

@@ -29,7 +29,7 @@ pub trait House: Send + Sync + 'static {
     /// New kernel log lines, the last few first.
     fn log(&self) -> mpsc::Receiver<Vec<String>>;
     fn peek(&self, follow: bool) -> mpsc::Receiver<String>;
-    fn submit(&self, submit: Submit) -> mpsc::Receiver<Outcome>;
+    fn submit(&self, submit: Submit) -> Result<mpsc::Receiver<Outcome>, String>;
     fn power(&self, power: Power) -> Result<(), String>;
     /// The question, and what comes of each answer.
     fn open(&self, open: Open) -> Result<(Question, mpsc::Receiver<Outcome>), String>;
@@ -46,6 +46,8 @@ pub trait House: Send + Sync + 'static {
     /// The same, until what is returned is dropped.
     fn hold_while(&self, seconds: u32) -> Result<Box<dyn Send + Sync>, String>;
     fn release(&self);
+    /// Serves SSH on a stream socket, which comes from there if it has no address.
+    async fn serve(&self, stream: OwnedFd, from: String) -> Result<(), String>;
     /// Notes that a key which is good for a single login is used now, by its fingerprint; an error if it has been before.
     fn use_once(&self, key: &str) -> Result<(), String>;
 }
@@ -129,6 +131,7 @@ pub async fn serve(stream: UnixStream, access: Access, house: Arc<dyn House>) ->
     let mut open = HashMap::new();
     let programs = Programs::default();
     while let Some((number, request)) = next_request(&mut reader).await? {
+        let carried = reader.take(usize::from(matches!(request, Request::Serve { .. })))?;
         if matches!(request, Request::Cancel) {
             if let Some(task) = open.remove(&number) {
                 tokio::task::AbortHandle::abort(&task);
@@ -145,8 +148,8 @@ pub async fn serve(stream: UnixStream, access: Access, house: Arc<dyn House>) ->
         match verdict {
             Err(reason) => drop(events.send((number, Event::Refused(reason), vec![])).await),
             Ok(()) => {
-                let answer =
-                    Answer { number, events: events.clone(), programs: programs.clone(), grants: gate.grants() };
+                let (events, programs) = (events.clone(), programs.clone());
+                let answer = Answer { number, events, programs, grants: gate.grants(), carried };
                 let house = house.clone();
                 open.insert(number, tasks.spawn(answer.give(request, house)));
             }
@@ -225,17 +228,22 @@ struct Answer {
     events: mpsc::Sender<(u32, Event, Vec<OwnedFd>)>,
     programs: Programs,
     grants: Arc<Grants>,
+    /// Descriptors that came with the request.
+    carried: Vec<OwnedFd>,
 }
 
 impl Answer {
-    async fn give(self, request: Request, house: Arc<dyn House>) {
+    async fn give(mut self, request: Request, house: Arc<dyn House>) {
         let last = match request {
             Request::Status => {
                 let status = house.status().borrow().clone();
                 self.send(Event::Status(Box::new((*status).clone()))).await
             }
             Request::Watch { log } => self.watch(house.status(), log.then(|| house.log())).await,
-            Request::Submit(submit) => self.relay(house.submit(submit), Event::Outcome).await,
+            Request::Submit(submit) => match house.submit(submit) {
+                Ok(outcomes) => self.relay(outcomes, Event::Outcome).await,
+                Err(reason) => return self.granted(Err(reason)).await,
+            },
             Request::Peek { follow } => self.relay(house.peek(follow), Event::Text).await,
             Request::Power(power) => return self.granted(house.power(power)).await,
             Request::Hold { seconds } => return self.granted(house.hold(seconds)).await,
@@ -264,6 +272,10 @@ impl Answer {
                 }
                 Err(reason) => return self.granted(Err(reason)).await,
             },
+            Request::Serve { from } => {
+                let stream = self.carried.pop().expect("it was taken with the request");
+                return self.granted(house.serve(stream, from).await).await;
+            }
             Request::Stop => self.relay(house.stop(), Event::Text).await,
             Request::Open(open) => match house.open(open) {
                 Ok((question, outcomes)) => {

@@ -1,11 +1,15 @@
-//! Descriptors: watched until they can be read, kept from our children, made the console.
-#![allow(unsafe_code)] // three blocks, below: neither tokio nor std nor nix has a safe way
+//! Descriptors: watched until they can be read, kept from our children, made the console, taken over from systemd.
+#![allow(unsafe_code)] // five blocks, below: neither tokio nor std nor nix has a safe way
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
 use tokio::io::{Interest, unix::AsyncFd};
+
+/// More sockets than this nobody has systemd open for one SSH server.
+const MOST_PASSED: RawFd = 16;
 
 /// Watches `fd` for reading: a pidfd, an inotify instance, /dev/kmsg. Needs a tokio runtime; fails when the kernel is out
 /// of memory or watches.
@@ -35,4 +39,31 @@ pub fn redirect_console(terminal: BorrowedFd<'_>) -> io::Result<()> {
     // or write.
     let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCCONS) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The sockets that systemd has opened for this process (sd_listen_fds(3)): none, unless the variables `LISTEN_PID` and
+/// `LISTEN_FDS` are meant for it. To be called once, and before this process has opened anything itself.
+pub fn passed_by_systemd(pid: Option<&str>, count: Option<&str>) -> io::Result<Vec<OwnedFd>> {
+    const FIRST: RawFd = 3; // SD_LISTEN_FDS_START
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if pid.and_then(|pid| pid.parse().ok()) != Some(std::process::id()) {
+        return Ok(Vec::new());
+    }
+    let count = count.and_then(|count| count.parse().ok()).filter(|count| (0..=MOST_PASSED).contains(count));
+    let count = count.ok_or_else(|| io::Error::other(format!("LISTEN_FDS is no number up to {MOST_PASSED}")))?;
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Err(io::Error::other("the sockets of systemd were taken already"));
+    }
+    (FIRST..FIRST + count)
+        .map(|number| {
+            // SAFETY: the call only asks for flags, and fails where the number is no open descriptor.
+            let open = unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+            if !open {
+                return Err(io::Error::other(format!("LISTEN_FDS promises descriptor {number}, which is not open")));
+            }
+            // SAFETY: it is open, and ours: whoever started this process says so with its number, `TAKEN` lets it become
+            // owned once, and nothing else here owns it, as nothing was opened before.
+            Ok(unsafe { OwnedFd::from_raw_fd(number) })
+        })
+        .collect()
 }

@@ -10,6 +10,8 @@ use tokio::sync::{mpsc, watch};
 use super::console::{Asked, Console};
 use super::hold::Holds;
 use super::lifecycle::Stopper;
+use super::listener::entrance::{Arrival, Entrance};
+use super::listener::incoming;
 use super::once::UsedKeys;
 use super::power;
 use super::prompt::broker::{Broker, Wanted};
@@ -30,6 +32,7 @@ pub struct Rooms {
     pub statuses: watch::Receiver<Arc<Status>>,
     pub stopper: Stopper,
     pub holds: Holds,
+    pub entrance: Entrance,
 }
 
 #[async_trait]
@@ -53,9 +56,9 @@ impl House for Rooms {
         })
     }
 
-    fn submit(&self, submit: Submit) -> mpsc::Receiver<Outcome> {
+    fn submit(&self, submit: Submit) -> Result<mpsc::Receiver<Outcome>, String> {
         let wait = Duration::from_millis(submit.wait_ms);
-        self.broker.submit(Wanted { volumes: submit.volumes, kind: submit.kind }, submit.secret, wait)
+        Ok(self.broker.submit(Wanted { volumes: submit.volumes, kind: submit.kind }, submit.secret, wait))
     }
 
     fn power(&self, power: Power) -> Result<(), String> {
@@ -94,6 +97,12 @@ impl House for Rooms {
     fn release(&self) {
         self.holds.release();
     }
+
+    async fn serve(&self, stream: OwnedFd, from: String) -> Result<(), String> {
+        let origin = incoming::origin(&stream, &from);
+        self.entrance.enter(Arrival { stream, origin }).await.map_err(|error| format!("{error:#}"))
+    }
+
     fn use_once(&self, key: &str) -> Result<(), String> {
         self.used_keys.take(key)
     }

@@ -18,6 +18,7 @@ pub mod prompt;
 pub mod ready;
 pub mod rescue;
 mod sources;
+pub mod stdio;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +112,7 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
     let resolver = net.as_ref().map_or_else(|| Resolver::alone(&root), Net::resolver);
     let rescue = Arc::new(Rescue::new(root.clone(), resolver.clone()));
     let holds = Holds::default();
+    let (entrance, arrivals) = Entrance::new();
     let house = Arc::new(Rooms {
         broker: broker.clone(),
         hook,
@@ -120,13 +122,17 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
         statuses: statuses.clone(),
         stopper,
         holds: holds.clone(),
+        entrance: entrance.clone(),
     });
-    let port = config.settings.port;
-    let (entrance, arrivals) = Entrance::new();
-    let around = dial::Around { resolver, links: net.as_ref().map(Net::links), entrance, stopping: stopped.clone() };
+    let (port, vsock) = (config.settings.port, config.settings.vsock_port());
+    let links = net.as_ref().map(Net::links);
+    let around = dial::Around { resolver, links, entrance: entrance.clone(), stopping: stopped.clone() };
     let dials = Dials::start(&config, around);
-    let outside = Outside { arrivals, stopping: stopped.clone(), once };
+    let outside = Outside { port: Some(port), arrivals, stopping: stopped.clone(), once };
     let listener = start_listener(config, &root, house.clone(), outside, &mut problems);
+    if let Some(port) = vsock.filter(|_| listener.is_some()) {
+        crate::task::spawn(listener::vsock::serve(port, entrance));
+    }
     let seen = (broker.view(), hold, net.as_ref().map(Net::links), holds.clone(), dials.states());
     let observer = crate::task::spawn(observe(seen, problems, (status, stopped.clone())));
     let message = listener.is_some().then(|| plymouth::start(root.clone(), statuses, stopped.clone(), port));
@@ -164,6 +170,7 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
 
 /// What comes to the listener from elsewhere.
 struct Outside {
+    port: Option<u16>,
     arrivals: mpsc::Receiver<Arrival>,
     stopping: watch::Receiver<bool>,
     once: Option<Stopper>,
@@ -174,7 +181,7 @@ fn start_listener(
     config: Config,
     root: &Root,
     house: Arc<dyn House>,
-    Outside { arrivals, stopping, once }: Outside,
+    Outside { port, arrivals, stopping, once }: Outside,
     problems: &mut Vec<String>,
 ) -> Option<JoinHandle<()>> {
     let (host_key, public) = match usable_host_key(config.host_key) {
@@ -217,7 +224,6 @@ fn start_listener(
         login_seconds,
     });
     let login = Duration::from_secs(login_seconds);
-    let port = Some(config.settings.port);
     let listener = Listener { port, arrivals, setup, login, house, stopping, once };
     Some(crate::task::spawn(listener.run()))
 }

@@ -17,6 +17,9 @@ use crate::session::ssh::authorized_keys;
 const EARLY: (&str, &str) =
     ("/usr/lib/vestibule/keys.conf", "/usr/lib/systemd/system/vestibule.service.d/10-keys.conf");
 
+/// For vsock(7) in a guest of QEMU and its like: the family, and the way over virtio. udev loads the second.
+const VSOCK_MODULES: [&str; 2] = ["vsock", "vmw_vsock_virtio_transport"];
+
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -138,6 +141,16 @@ pub fn print_files(root: &Root) {
     }
 }
 
+/// `vestibule check --modules`: the kernel modules that the configuration makes necessary, one per line. A kernel may have
+/// them built in, or not at all.
+pub fn print_modules(root: &Root) {
+    modules(root).iter().for_each(|module| println!("{module}"));
+}
+
+fn modules(root: &Root) -> &'static [&'static str] {
+    if Config::load(root).settings.vsock_port().is_some() { &VSOCK_MODULES } else { &[] }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +232,17 @@ mod tests {
         assert_eq!(check(&root).errors, [""; 0]);
         root.put(CONFIG_FILE, hub("any").as_bytes());
         assert!(check(&root).errors[0].contains("is no host key"), "{:?}", check(&root).errors);
+    }
+
+    #[test]
+    fn modules_come_with_what_needs_them() {
+        let with = |config| modules(&host(KEY, config)).join(" ");
+        assert_eq!(with("port = 22"), "");
+        assert_eq!(with("vsock = true"), "vsock vmw_vsock_virtio_transport");
+        assert_eq!(with("vsock = 2222"), "vsock vmw_vsock_virtio_transport");
+        let root = host(KEY, "");
+        root.put("/proc/cmdline", b"vestibule.vsock=1");
+        assert_eq!(modules(&root).len(), 2, "also where the kernel command line says so");
     }
 
     #[test]

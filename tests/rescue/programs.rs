@@ -96,7 +96,7 @@ fn the_environment_is_ours_and_nothing_else() {
         ("LD_PRELOAD", "/x"),
         ("EDITOR", "vi"),
     ];
-    let environment = words.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let environment = words.map(|(name, value)| (name.to_owned(), value.into())).to_vec();
     let what = What::Exec(b"exec cat /proc/self/environ".to_vec());
     let mut program = lab.try_start(Start { what, terminal: None, environment }).unwrap();
     let mut text = String::new();

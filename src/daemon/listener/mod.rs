@@ -10,11 +10,13 @@ mod census;
 mod crowd;
 pub mod entrance;
 mod greeting;
+pub mod incoming;
 pub mod origin;
 mod penalty;
 mod process;
 mod quiet;
 mod socket;
+pub mod vsock;
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -61,7 +63,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens until hand-over, then sees the sessions off. Never fails: trouble is logged and tried again.
+    /// Listens until hand-over, or until nobody can come any more, then sees the sessions off. Never fails: trouble is logged and tried again.
     pub async fn run(self) {
         let (capacity, raised) = Capacity::here();
         if let Err(reason) = raised {
@@ -78,16 +80,18 @@ impl Listener {
             taken: once.is_some().then_some(taken),
         });
         let mut sessions = JoinSet::new();
-        let somebody_came = tokio::select! {
-            () = accept(self.port, self.arrivals, &door, &mut sessions) => false,
-            _ = stopping.wait_for(|stopping| *stopping) => false,
-            Ok(_) = seen_taken.wait_for(|taken| *taken) => true, // never where more than one may come
+        let end = tokio::select! {
+            () = accept(self.port, self.arrivals, &door, &mut sessions) => End::NobodyElse,
+            _ = stopping.wait_for(|stopping| *stopping) => End::Stopping,
+            Ok(_) = seen_taken.wait_for(|taken| *taken) => End::Taken, // never where more than one may come
         };
-        if let Some(stopper) = once.filter(|_| somebody_came) {
-            // Nobody else comes in any more, and when this session is over, so is the daemon.
+        if end == End::Taken {
             door.census.close();
+        }
+        if end != End::Stopping {
             tokio::select! {
-                () = all_left(&mut sessions) => stopper.served(),
+                // When the one session of `--once` is over, so is the daemon.
+                () = all_left(&mut sessions) => once.iter().for_each(Stopper::served),
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }
         }
@@ -98,11 +102,21 @@ impl Listener {
     }
 }
 
+/// Why nobody else comes in.
+#[derive(PartialEq, Eq)]
+enum End {
+    Stopping,
+    /// Somebody has logged in where only one may.
+    Taken,
+    /// There is no port, and who might have brought streams has gone.
+    NobodyElse,
+}
+
 async fn all_left(sessions: &mut JoinSet<()>) {
     while sessions.join_next().await.is_some() {}
 }
 
-/// Only returns by being dropped.
+/// Returns when nobody can come any more: never, where there is a port.
 async fn accept(
     port: Option<u16>,
     mut arrivals: mpsc::Receiver<Arrival>,
@@ -112,7 +126,7 @@ async fn accept(
     let mut port = port.map(Port::new);
     loop {
         let (stream, origin) = tokio::select! {
-            came = next(&mut port) => came,
+            Some(came) = next(&mut port) => came,
             Some(Arrival { stream, origin }) = arrivals.recv() => match socket::stream(stream) {
                 Ok(stream) => (stream, origin),
                 Err(error) => {
@@ -120,6 +134,7 @@ async fn accept(
                     continue;
                 }
             },
+            else => return,
         };
         while sessions.try_join_next().is_some() {}
         let place = door.census.enter(origin.source());
@@ -127,11 +142,11 @@ async fn accept(
     }
 }
 
-/// The next connection to our port; never, where there is none.
-async fn next(port: &mut Option<Port>) -> (TcpStream, Origin) {
+/// The next connection to our port, if there is one.
+async fn next(port: &mut Option<Port>) -> Option<(TcpStream, Origin)> {
     match port {
-        Some(port) => port.next().await,
-        None => std::future::pending().await,
+        Some(port) => Some(port.next().await),
+        None => None,
     }
 }
 

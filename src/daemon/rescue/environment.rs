@@ -1,6 +1,7 @@
 //! What a program finds in its environment: what is here and nothing else, in particular nothing of the daemon's own. Pure.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 
 /// Where programs are looked for, after the places in the daemon's own `PATH`.
 const PLACES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -18,7 +19,7 @@ pub struct Facts<'a> {
 }
 
 /// In this order, the later ones counting: our own, the client's, those of the role and the key.
-pub fn make(facts: Facts, client: &[(String, String)], granted: &[(String, String)]) -> Vec<(OsString, OsString)> {
+pub fn make(facts: Facts, client: &[(String, Vec<u8>)], granted: &[(String, String)]) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(OsString, OsString)> = vec![
         ("PATH".into(), path(facts.path)),
         ("HOME".into(), facts.home),
@@ -29,8 +30,10 @@ pub fn make(facts: Facts, client: &[(String, String)], granted: &[(String, Strin
     ];
     variables.extend(facts.terminal.map(|name| ("TERM".into(), name.into())));
     let from_client = client.iter().filter(|(name, _)| FROM_CLIENT.contains(&&**name) || name.starts_with("LC_"));
-    for (name, value) in from_client.chain(granted).filter(|(name, value)| is_name(name) && !value.contains('\0')) {
-        variables.push((name.into(), value.into()));
+    let from_client = from_client.map(|(name, value)| (name, value.clone()));
+    let granted = granted.iter().map(|(name, value)| (name, value.clone().into_bytes()));
+    for (name, value) in from_client.chain(granted).filter(|(name, value)| is_name(name) && !value.contains(&0)) {
+        variables.push((name.into(), OsString::from_vec(value)));
     }
     variables
 }

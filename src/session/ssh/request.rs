@@ -39,7 +39,7 @@ pub enum Plan {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prelude {
     pub terminal: Option<Terminal>,
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(String, Vec<u8>)>,
 }
 
 impl Prelude {
@@ -52,7 +52,7 @@ impl Prelude {
             name.len() + value.len() <= MAX_VARIABLE && !value.contains('/') && !value.chars().any(char::is_control);
         let taken = harmless && plain && self.environment.len() < MAX_VARIABLES;
         if taken {
-            self.environment.push((name.to_owned(), value.to_owned()));
+            self.environment.push((name.to_owned(), value.into()));
         }
         taken
     }
@@ -64,8 +64,8 @@ pub fn plan(wanted: Wanted, prelude: Prelude, role: &str, grants: &Grants) -> Pl
     let mut prelude = prelude;
     let original = match wanted {
         Wanted::Login => None,
-        Wanted::Line(line) => Some(String::from_utf8_lossy(line).into_owned()),
-        Wanted::Sftp => Some(INTERNAL_SFTP.to_owned()),
+        Wanted::Line(line) => Some(line.to_vec()),
+        Wanted::Sftp => Some(INTERNAL_SFTP.into()),
     };
     prelude.environment.extend(original.map(|line| ("SSH_ORIGINAL_COMMAND".to_owned(), line)));
     match forced.as_str() {
@@ -138,7 +138,7 @@ mod tests {
         plan(wanted, Prelude::default(), role, &grants)
     }
 
-    fn run(what: What, original: Option<&str>) -> Plan {
+    fn run(what: What, original: Option<&[u8]>) -> Plan {
         let environment = original.map(|line| ("SSH_ORIGINAL_COMMAND".to_owned(), line.to_owned()));
         let environment = environment.into_iter().collect();
         Plan::Program { start: Start { what, terminal: None, environment }, hold_seconds: None }
@@ -174,7 +174,9 @@ mod tests {
     #[test]
     fn a_forced_command_is_run_whatever_is_wanted() {
         use Wanted::{Line, Login, Sftp};
-        for (wanted, original) in [(Login, None), (Line(b"rm -r /"), Some("rm -r /")), (Sftp, Some("internal-sftp"))] {
+        for (wanted, original) in
+            [(Login, None), (Line(b"rm -r / \xff"), Some(&b"rm -r / \xff"[..])), (Sftp, Some(b"internal-sftp"))]
+        {
             assert_eq!(planned("root", Some("date -u"), wanted), run(What::Exec(b"date -u".to_vec()), original));
             assert_eq!(planned("root", Some("internal-sftp"), wanted), run(What::Sftp, original));
             let ours = Plan::Command(Command::Status { json: true });
