@@ -22,7 +22,7 @@ use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
 use crate::session::run::{End, Input, Io, Output, run};
-use crate::{daemon, image, open, session, sftp};
+use crate::{daemon, hub, image, open, session, sftp};
 
 /// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less, and what says that the boot is
 /// held comes more often.
@@ -75,6 +75,9 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
     },
+    /// On a hub, the SSH server that machines behind NAT dial
+    #[command(subcommand)]
+    Hub(hub::Action),
     /// Serve one connection (started by the daemon)
     #[command(hide = true)]
     Session,
@@ -118,6 +121,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::Check { files: true } => image::check::print_files(&root),
         Action::Check { files: false } => image::check::command(&root)?,
         Action::Import { from: ImportFrom::Dropbear, dry_run } => image::import::command(&root, dry_run)?,
+        Action::Hub(action) => return hub::command(action),
         Action::Command(command) => return local(command, &root),
     }
     Ok(ExitCode::SUCCESS)

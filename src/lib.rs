@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod hardening;
+pub mod hub;
 pub mod image;
 pub mod kmsg;
 pub mod open;
