@@ -90,7 +90,7 @@ fn server_config() -> server::Config {
     let text = key(9).to_openssh(Default::default()).unwrap();
     let setup = Setup {
         host: "host".to_owned(),
-        peer: "192.0.2.7".to_owned(),
+        peer: Some([192, 0, 2, 7].into()),
         built: NOW,
         host_key: Secret::new(text.as_bytes().to_vec()),
         host_certificate: None,

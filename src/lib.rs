@@ -10,6 +10,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod dial;
+pub mod flow;
 pub mod hardening;
 pub mod hub;
 pub mod image;

@@ -44,6 +44,11 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "a session opens nothing and knows only the control protocol",
     ),
     (
+        &["dial/", "flow/"],
+        &["crate::daemon", "crate::root", "std::fs", "tokio::net", "tokio::fs", "process::Command", "std::env"],
+        "the SSH client has the stream, the key and the pins, and opens nothing",
+    ),
+    (
         &["open/"],
         &["russh", "crate::daemon", "process::Command", "tokio::process"],
         "who asks at the console knows only the control protocol",
@@ -59,7 +64,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "nothing but sftp/tree.rs opens a file",
     ),
     (
-        &["session/backlog.rs", "session/ssh/request.rs"],
+        &["flow/backlog.rs", "session/ssh/request.rs"],
         &["russh", "tokio", "std::net", "std::os", "control::client", "Instant::now"],
         "how much may come, and what a request means, is pure",
     ),
@@ -81,11 +86,13 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "config/role.rs",
             "config/role_entry.rs",
             "control/message.rs",
+            "dial/error.rs",
+            "dial/pin.rs",
             "daemon/console/terminal.rs",
             "daemon/listener/crowd.rs",
+            "daemon/listener/origin.rs",
             "daemon/listener/penalty.rs",
             "daemon/listener/quiet.rs",
-            "daemon/listener/source.rs",
             "daemon/net/advert.rs",
             "daemon/net/arp.rs",
             "daemon/net/conflict.rs",
@@ -140,7 +147,7 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "daemon/net/packet.rs",
     "daemon/rescue/launch.rs",
     "hardening/kernel.rs",
-    "session/ssh/descriptor.rs",
+    "flow/descriptor.rs",
 ];
 
 #[test]

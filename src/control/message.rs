@@ -1,5 +1,7 @@
 //! What daemon and clients say to each other. Pure data: no sockets, no files.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::grants::{Granted, Narrowing};
@@ -374,8 +376,8 @@ impl Event {
 #[derive(Serialize, Deserialize)]
 pub struct Setup {
     pub host: String,
-    /// Address of the peer.
-    pub peer: String,
+    /// Address of the peer, where the network has proved it; without one, no line with `from=` counts.
+    pub peer: Option<IpAddr>,
     /// When the image was made, in seconds since 1970; it can't be earlier than that.
     pub built: u64,
     /// The host key, in OpenSSH's format.

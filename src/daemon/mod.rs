@@ -25,7 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use russh::keys::PublicKey;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::family::Family;
@@ -44,6 +44,7 @@ use hold::Holds;
 use house::Rooms;
 use lifecycle::{Lifecycle, Stopper};
 use listener::Listener;
+use listener::entrance::{Arrival, Entrance};
 use net::{Net, resolve::Resolver};
 use once::UsedKeys;
 use prompt::broker::View;
@@ -123,7 +124,9 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
         holds: holds.clone(),
     });
     let port = config.settings.port;
-    let listener = start_listener(config, &root, house.clone(), (stopped.clone(), once), &mut problems);
+    let (_entrance, arrivals) = Entrance::new(); // for whoever brings streams that are no connections to our port
+    let outside = Outside { arrivals, stopping: stopped.clone(), once };
+    let listener = start_listener(config, &root, house.clone(), outside, &mut problems);
     let seen = (broker.view(), hold, net.as_ref().map(Net::links), holds.clone());
     let observer = crate::task::spawn(observe(seen, problems, (status, stopped.clone())));
     let message = listener.is_some().then(|| plymouth::start(root.clone(), statuses, stopped.clone(), port));
@@ -158,12 +161,19 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
     Ok(())
 }
 
+/// What comes to the listener from elsewhere.
+struct Outside {
+    arrivals: mpsc::Receiver<Arrival>,
+    stopping: watch::Receiver<bool>,
+    once: Option<Stopper>,
+}
+
 /// Starts the SSH server, if there is a host key and a user; else says why there is none. The console is unaffected.
 fn start_listener(
     config: Config,
     root: &Root,
     house: Arc<dyn House>,
-    (stopping, once): (watch::Receiver<bool>, Option<Stopper>),
+    Outside { arrivals, stopping, once }: Outside,
     problems: &mut Vec<String>,
 ) -> Option<JoinHandle<()>> {
     let (host_key, public) = match usable_host_key(config.host_key) {
@@ -193,9 +203,9 @@ fn start_listener(
     }
     let roles = config.roles;
     let (host, authorized_keys, login_seconds) = (config.host, config.authorized_keys, config.settings.login_seconds);
-    let setup = Box::new(move |peer: &str| Setup {
+    let setup = Box::new(move |peer| Setup {
         host: host.clone(),
-        peer: peer.to_owned(),
+        peer,
         built,
         host_key: host_key.duplicate(),
         host_certificate: host_certificate.clone(),
@@ -204,7 +214,8 @@ fn start_listener(
         login_seconds,
     });
     let login = Duration::from_secs(login_seconds);
-    let listener = Listener { port: config.settings.port, setup, login, house, stopping, once };
+    let port = Some(config.settings.port);
+    let listener = Listener { port, arrivals, setup, login, house, stopping, once };
     Some(crate::task::spawn(listener.run()))
 }
 

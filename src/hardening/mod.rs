@@ -18,7 +18,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use crate::control::client;
-use crate::session::ssh::table::{MAX_CHANNELS, MAX_SESSIONS};
+use crate::flow::table::{MAX_CHANNELS, MAX_SESSIONS};
 use landlock::FileAccess;
 use seccomp::Call;
 

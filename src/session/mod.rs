@@ -1,9 +1,7 @@
 //! The process of one connection: it speaks SSH over the byte stream that it is given and asks the daemon for
 //! everything else. It opens nothing itself; its crash or flood is its own, and its memory is gone when it ends.
 
-mod backlog;
 pub mod command;
-mod inbox;
 pub mod line;
 mod paced;
 pub mod run;
@@ -28,6 +26,7 @@ use tokio::time::timeout;
 use crate::control::client::Client;
 use crate::control::frame;
 use crate::control::message::{Event, Phase, Request, Setup};
+use crate::flow::table::Table;
 use crate::hardening;
 use paced::Paced;
 use ssh::IDENTIFICATION;
@@ -35,7 +34,6 @@ use ssh::algorithms::preferred;
 use ssh::auth::Policy;
 use ssh::authorized_keys;
 use ssh::handler::{Connection, MAX_OFFERS, Progress, Ties};
-use ssh::table::Table;
 use stream::Greeted;
 
 /// The daemon sends the setup at once; without it there is nothing to do here.
@@ -94,7 +92,7 @@ where
     let client = Client::start(control);
     let (progress, mut watched) = watch::channel(Progress::default());
     let (leave, leaving) = watch::channel(false);
-    let policy = Policy { keys, roles: setup.roles, address: setup.peer.parse().ok(), built: setup.built };
+    let policy = Policy { keys, roles: setup.roles, address: setup.peer, built: setup.built };
     let connection = Connection::new(client.clone(), policy, Ties { table, progress, leaving });
 
     let login = async {
@@ -137,7 +135,7 @@ pub(crate) fn server_config(setup: &Setup) -> anyhow::Result<Config> {
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: KEEPALIVES,
         limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
-        window_size: backlog::WINDOW, // no channel is opened before the login
+        window_size: crate::flow::backlog::WINDOW, // no channel is opened before the login
         maximum_packet_size: PACKET,
         channel_buffer_size: 16,
         event_buffer_size: OUTPUT_PACKETS,

@@ -12,7 +12,7 @@ use super::stream::Greeted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::inbox::Shared;
+use crate::flow::inbox::Shared;
 
 /// Sizes of the buffer, in bytes: for keystrokes and key exchanges, and for files.
 const LEAST: usize = 4 << 10;

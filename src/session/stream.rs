@@ -1,8 +1,8 @@
-//! A TCP stream whose segments are acknowledged as soon as they are read.
+//! The stream as the kernel has it; if it is a TCP connection, its segments are acknowledged as soon as they are read.
 //!
 //! A client that has Nagle's algorithm on (RFC 896; OpenSSH's during the key exchange) holds its next message back until
 //! the one before is acknowledged, and a receiver that has nothing to send delays that by 40 ms (tcp(7), `TCP_QUICKACK`).
-//! The option is not permanent, so it is set again at each read.
+//! The option is not permanent, so it is set again at each read. Other sockets (unix(7), vsock(7)) refuse it.
 //!
 //! The server's identification line has been sent already (`daemon::listener::greeting`), before there was a session; russh
 //! writes it all the same, so here it is left out.
@@ -16,7 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 pub struct Greeted {
+    /// A stream socket of any family: all that tokio's type does is recv(2), send(2) and shutdown(2).
     stream: TcpStream,
+    /// It is a TCP connection, as far as is known.
+    quick: bool,
     /// What is left out of what is written.
     sent: &'static [u8],
 }
@@ -24,16 +27,16 @@ pub struct Greeted {
 impl Greeted {
     /// `sent` is what has been sent of the server's side.
     pub fn new(stream: TcpStream, sent: &'static str) -> Self {
-        Self { stream, sent: sent.as_bytes() }
+        Self { stream, quick: true, sent: sent.as_bytes() }
     }
 }
 
 impl AsyncRead for Greeted {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if read.is_ready() {
-            // Without it the login is slower, nothing else; a stream that is no TCP connection doesn't have it.
-            let _ = set_tcp_quickack(&self.stream, true);
+        if read.is_ready() && self.quick {
+            // Without it the login is slower, nothing else.
+            self.quick = set_tcp_quickack(&self.stream, true).is_ok();
         }
         read
     }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -10,9 +9,9 @@ use tokio::sync::Notify;
 
 use super::capacity::Capacity;
 use super::crowd::{Crowd, Id, Rung, Turn};
+use super::origin::Source;
 use super::penalty::{Offence, Penalties};
 use super::quiet::Quiet;
-use super::source::source;
 
 /// Between two times that one who waits asks for room: a thousand of them make two thousand questions a second,
 /// and for a person it is short.
@@ -36,7 +35,7 @@ struct Counts {
 pub struct Place {
     census: Census,
     id: Id,
-    source: IpAddr,
+    source: Source,
     told: Arc<Notify>,
     logged_in: bool,
 }
@@ -58,10 +57,10 @@ impl Census {
     }
 
     /// A newcomer always gets a place; somebody else may have to go for it.
-    pub fn enter(&self, peer: IpAddr) -> Place {
-        let (source, told) = (source(peer), Arc::new(Notify::new()));
+    pub fn enter(&self, source: Source) -> Place {
+        let told = Arc::new(Notify::new());
         let mut counts = self.lock();
-        let (id, leaves) = counts.crowd.enter(source, Instant::now(), chance());
+        let (id, leaves) = counts.crowd.enter(source.clone(), Instant::now(), chance());
         counts.told.insert(id, told.clone());
         counts.send_away(leaves);
         Place { census: self.clone(), id, source, told, logged_in: false }
@@ -101,7 +100,7 @@ impl Place {
     /// How long this connection is to be held back before it gets a process, for what others from its source did.
     pub fn hold(&self) -> Duration {
         let mut counts = self.census.lock();
-        let hold = counts.penalties.hold(self.source, Instant::now(), chance());
+        let hold = counts.penalties.hold(&self.source, Instant::now(), chance());
         if !hold.is_zero() {
             counts.crowd.climb(self.id, Rung::Held, Instant::now());
         }
@@ -133,13 +132,13 @@ impl Place {
         self.logged_in = true;
         let mut counts = self.census.lock();
         counts.sessions += 1;
-        counts.penalties.forgive(self.source);
+        counts.penalties.forgive(&self.source);
         counts.leave(self.id);
     }
 
     /// It came to nothing.
     pub fn penalize(&self, offence: Offence) {
-        self.census.lock().penalties.add(self.source, offence, Instant::now());
+        self.census.lock().penalties.add(&self.source, offence, Instant::now());
     }
 
     pub fn logged_in(&self) -> bool {
@@ -183,13 +182,14 @@ fn chance() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::origin::Origin;
     use super::*;
     use futures::FutureExt;
 
     const CAPACITY: Capacity = Capacity { greeted: 40, processes: 8, early: 8, per_source: 4, sessions: 3 };
 
-    fn from(n: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, n])
+    fn from(n: u8) -> Source {
+        Origin::Network([192, 0, 2, n].into()).source()
     }
 
     fn gone(place: &Place) -> bool {

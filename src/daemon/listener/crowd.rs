@@ -7,10 +7,10 @@
 //! from the owner's own address, makes the owner wait for some seconds, and then he has time enough.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::capacity::Capacity;
+use super::origin::Source;
 
 /// Time to log in that nobody is denied for equals: some ten round trips on a slow link, or a slow machine that is busy. A key that would get in is
 /// offered within it; what comes then, its holder's touch or passphrase, has more.
@@ -54,7 +54,7 @@ pub struct Crowd {
 
 struct Waiting {
     id: Id,
-    source: IpAddr,
+    source: Source,
     rung: Rung,
     /// When it came to this rung.
     since: Instant,
@@ -81,7 +81,7 @@ impl Crowd {
     }
 
     /// A newcomer, and who has to go for it.
-    pub fn enter(&mut self, source: IpAddr, now: Instant, random: u32) -> (Id, Option<Id>) {
+    pub fn enter(&mut self, source: Source, now: Instant, random: u32) -> (Id, Option<Id>) {
         let leaves = (self.count(|it| !it.rung.has_process()) >= self.capacity.greeted)
             .then(|| self.of_largest_source(|it| !it.rung.has_process(), random))
             .flatten();
@@ -164,10 +164,10 @@ impl Crowd {
         self.counts(among).into_values().max().unwrap_or(0)
     }
 
-    fn counts(&self, among: impl Fn(&Waiting) -> bool) -> HashMap<IpAddr, usize> {
+    fn counts(&self, among: impl Fn(&Waiting) -> bool) -> HashMap<&Source, usize> {
         let mut counts = HashMap::new();
         for it in self.waiting.iter().filter(|it| among(it)) {
-            *counts.entry(it.source).or_default() += 1;
+            *counts.entry(&it.source).or_default() += 1;
         }
         counts
     }
@@ -200,11 +200,12 @@ fn drops_early(count: usize, start: usize, full: usize, random: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::origin::Origin;
     use super::*;
 
     const CAPACITY: Capacity = Capacity { greeted: 20, processes: 10, early: 5, per_source: 6, sessions: 50 };
-    fn from(n: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, n])
+    fn from(n: u8) -> Source {
+        Origin::Network([192, 0, 2, n].into()).source()
     }
 
     /// A crowd, a clock and a cheap source of chance.

@@ -83,38 +83,51 @@ mod tests {
         }
     }
 
+    /// Streams as they come in: TCP, and others as the same type (`socket::stream`).
+    async fn streams() -> Vec<(&'static str, TcpStream, TcpStream)> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let unix = |it: std::os::unix::net::UnixStream| super::super::socket::stream(it.into()).unwrap();
+        vec![("TCP", listener.accept().await.unwrap().0, client), ("UNIX", unix(near), unix(far))]
+    }
+
     #[tokio::test]
     async fn a_line_in_pieces_is_awaited_and_left_there() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut stream, _) = listener.accept().await.unwrap();
-        client.set_nodelay(true).unwrap();
-        client.write_all(b"SSH-2.").await.unwrap();
-        {
-            let mut rest = std::pin::pin!(exchange(&mut stream));
-            let early = tokio::time::timeout(Duration::from_millis(50), &mut rest).await;
-            assert!(early.is_err(), "half a line: {early:?}");
-            client.write_all(b"0-x\r\nmore").await.unwrap();
-            rest.await.unwrap();
+        for (kind, mut stream, mut client) in streams().await {
+            super::super::socket::set_options(&stream).unwrap();
+            super::super::socket::set_options(&client).unwrap();
+            client.write_all(b"SSH-2.").await.unwrap();
+            {
+                let mut rest = std::pin::pin!(exchange(&mut stream));
+                let early = tokio::time::timeout(Duration::from_millis(50), &mut rest).await;
+                assert!(early.is_err(), "half a line over {kind}: {early:?}");
+                client.write_all(b"0-x\r\nmore").await.unwrap();
+                rest.await.unwrap();
+            }
+            assert!(!has_left(&stream).await);
+            let mut buffer = [0; 64];
+            let length = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await.unwrap();
+            assert_eq!(&buffer[..length], b"SSH-2.0-x\r\nmore", "over {kind}");
+            client.write_all(b"and this").await.unwrap();
+            client.shutdown().await.unwrap();
+            // What was read before may still count as readable; the end of the stream is what is waited for.
+            let end = async {
+                while !has_left(&stream).await {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(DEADLINE, end).await.expect("that the client has left is seen");
         }
-        assert!(!has_left(&stream).await);
-        let mut buffer = [0; 64];
-        let length = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await.unwrap();
-        assert_eq!(&buffer[..length], b"SSH-2.0-x\r\nmore");
-        client.write_all(b"and this").await.unwrap();
-        drop(client);
-        stream.readable().await.unwrap();
-        assert!(has_left(&stream).await);
     }
 
     #[tokio::test]
     async fn half_a_line_and_then_nothing_is_an_end() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut stream, _) = listener.accept().await.unwrap();
-        client.write_all(b"SSH-2.").await.unwrap();
-        client.shutdown().await.unwrap();
-        let end = tokio::time::timeout(DEADLINE, exchange(&mut stream)).await.expect("not awaited for ever");
-        assert_eq!(end.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        for (kind, mut stream, mut client) in streams().await {
+            client.write_all(b"SSH-2.").await.unwrap();
+            client.shutdown().await.unwrap();
+            let end = tokio::time::timeout(DEADLINE, exchange(&mut stream)).await.expect("not awaited for ever");
+            assert_eq!(end.unwrap_err().kind(), ErrorKind::UnexpectedEof, "over {kind}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Accepts SSH connections, greets them, and gives each one that answers a session process of its own.
+//! Accepts SSH connections, greets them, and gives each one that answers a session process of its own. Most come to our
+//! port; others are brought (`entrance`), and nothing that follows tells them apart.
 //!
 //! A flood costs little and keeps nobody out: who says nothing has no process; who has one and does not log in in time makes
 //! room for others (`crowd`); who comes again and again in vain is held back for some seconds (`penalty`). Nobody is refused
@@ -7,21 +8,21 @@
 mod capacity;
 mod census;
 mod crowd;
+pub mod entrance;
 mod greeting;
+pub mod origin;
 mod penalty;
 mod process;
 mod quiet;
 mod socket;
-mod source;
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -30,20 +31,26 @@ use crate::control::server::House;
 use crate::daemon::lifecycle::Stopper;
 use capacity::Capacity;
 use census::{Census, Full, Place};
+use entrance::Arrival;
+use origin::Origin;
 use process::{Session, Surroundings};
+use socket::Port;
 
-/// Data that is not acknowledged for this long means that the peer is gone (tcp(7), TCP_USER_TIMEOUT), in milliseconds.
-/// With the first question of the keep-alive after `session::KEEPALIVE`, that is within a minute.
-const USER_TIMEOUT_MS: u32 = 45_000;
 /// Sessions say goodbye within this time at hand-over; then they are killed. Longer than their own deadlines.
 const GOODBYE: Duration = Duration::from_secs(4);
 /// A port that is taken may become free; a full descriptor table too.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// What a session is told, by the peer's address, if the network knows it.
+pub type MakeSetup = Box<dyn Fn(Option<IpAddr>) -> Setup + Send + Sync>;
+
 /// What a listener needs to know. The setup is the same for every session but for the peer.
 pub struct Listener {
-    pub port: u16,
-    pub setup: Box<dyn Fn(&str) -> Setup + Send + Sync>,
+    /// Our own, if there is to be one.
+    pub port: Option<u16>,
+    /// Streams from elsewhere.
+    pub arrivals: mpsc::Receiver<Arrival>,
+    pub setup: MakeSetup,
     /// Time that a client has to log in.
     pub login: Duration,
     pub house: Arc<dyn House>,
@@ -72,7 +79,7 @@ impl Listener {
         });
         let mut sessions = JoinSet::new();
         let somebody_came = tokio::select! {
-            () = accept(self.port, &door, &mut sessions) => false,
+            () = accept(self.port, self.arrivals, &door, &mut sessions) => false,
             _ = stopping.wait_for(|stopping| *stopping) => false,
             Ok(_) = seen_taken.wait_for(|taken| *taken) => true, // never where more than one may come
         };
@@ -96,29 +103,42 @@ async fn all_left(sessions: &mut JoinSet<()>) {
 }
 
 /// Only returns by being dropped.
-async fn accept(port: u16, door: &Arc<Door>, sessions: &mut JoinSet<()>) {
-    let listener = socket::bind(port).await;
+async fn accept(
+    port: Option<u16>,
+    mut arrivals: mpsc::Receiver<Arrival>,
+    door: &Arc<Door>,
+    sessions: &mut JoinSet<()>,
+) {
+    let mut port = port.map(Port::new);
     loop {
+        let (stream, origin) = tokio::select! {
+            came = next(&mut port) => came,
+            Some(Arrival { stream, origin }) = arrivals.recv() => match socket::stream(stream) {
+                Ok(stream) => (stream, origin),
+                Err(error) => {
+                    log::warn!("a stream from {origin} can't be used: {error}");
+                    continue;
+                }
+            },
+        };
         while sessions.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let place = door.census.enter(peer.ip());
-                drop(sessions.spawn(door.clone().admit(stream, peer, place)));
-            }
-            // The peer has gone already; nothing is wrong here, and others wait.
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                log::warn!("accepting an SSH connection failed: {error}; trying again");
-                sleep(RETRY).await;
-            }
-        }
+        let place = door.census.enter(origin.source());
+        drop(sessions.spawn(door.clone().admit(stream, origin, place)));
+    }
+}
+
+/// The next connection to our port; never, where there is none.
+async fn next(port: &mut Option<Port>) -> (TcpStream, Origin) {
+    match port {
+        Some(port) => port.next().await,
+        None => std::future::pending().await,
     }
 }
 
 /// What each connection comes through.
 struct Door {
     census: Census,
-    setup: Box<dyn Fn(&str) -> Setup + Send + Sync>,
+    setup: MakeSetup,
     login: Duration,
     house: Arc<dyn House>,
     stopping: watch::Receiver<bool>,
@@ -127,8 +147,7 @@ struct Door {
 
 impl Door {
     /// The whole life of a connection, in order.
-    async fn admit(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, place: Place) {
-        let address = source::canonical(peer.ip());
+    async fn admit(self: Arc<Self>, mut stream: TcpStream, origin: Origin, place: Place) {
         let deadline = Instant::now() + self.login;
         let (sent_away, mut stopping) = (place.sent_away(), self.stopping.clone());
         let ready = tokio::select! {
@@ -138,25 +157,24 @@ impl Door {
         };
         match ready {
             Ok(()) => {}
-            Err(Unfit::Wrong(reason)) => return place.warn(|| format!("closed the connection of {address}: {reason}")),
+            Err(Unfit::Wrong(reason)) => return place.warn(|| format!("closed the connection of {origin}: {reason}")),
             Err(Unfit::Gone) => return, // nothing has happened
         }
         let session = match Session::start(stream).await {
             Ok(session) => session,
-            Err(error) => return place.warn(|| format!("an SSH session for {address} could not be started: {error}")),
+            Err(error) => return place.warn(|| format!("an SSH session for {origin} could not be started: {error}")),
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        let setup = Setup { login_seconds: left.as_secs().max(1), ..(self.setup)(&address.to_string()) };
+        let setup = Setup { login_seconds: left.as_secs().max(1), ..(self.setup)(origin.address()) };
         let around =
             Surroundings { house: self.house.clone(), stopping: self.stopping.clone(), taken: self.taken.clone() };
         // On the heap: most connections of a flood never come so far.
-        Box::pin(session.run(setup, place, address, around)).await;
+        Box::pin(session.run(setup, place, origin, around)).await;
     }
 
     /// Until the peer may have a process.
     async fn prepare(&self, stream: &mut TcpStream, place: &Place, deadline: Instant) -> Result<(), Unfit> {
-        stream.set_nodelay(true)?;
-        setsockopt(&stream, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS).map_err(std::io::Error::from)?;
+        socket::set_options(stream)?;
         let exchanged = timeout_at(deadline.min(Instant::now() + greeting::DEADLINE), greeting::exchange(stream));
         exchanged.await.map_err(|_| Unfit::Gone)??;
         sleep(place.hold()).await;

@@ -1,6 +1,5 @@
 //! The session process of one connection: started, listened to, ended.
 
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -14,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::census::Place;
+use super::origin::Origin;
 use super::penalty::Offence;
 use crate::control::message::Setup;
 use crate::control::server::{self, Access, House, Report, SessionAccess};
@@ -37,7 +37,7 @@ pub struct Surroundings {
 }
 
 impl Session {
-    /// The session process: the connection is its descriptor 0, the daemon its descriptor 1, and it has nothing else.
+    /// The session process: the connection, a stream socket of any family, is its descriptor 0, the daemon its descriptor 1, and it has nothing else.
     pub async fn start(stream: TcpStream) -> std::io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -57,21 +57,21 @@ impl Session {
 
     /// Until the process has ended, has no business any more, or has to make room. `setup.login_seconds` are what is
     /// left of the time to log in.
-    pub async fn run(mut self, setup: Setup, mut place: Place, address: IpAddr, around: Surroundings) {
+    pub async fn run(mut self, setup: Setup, mut place: Place, origin: Origin, around: Surroundings) {
         let (reports, mut reported) = mpsc::channel(REPORTS);
         let Surroundings { house, mut stopping, taken } = around;
         let in_time = Instant::now() + Duration::from_secs(setup.login_seconds);
         let access = Access::Session(SessionAccess { setup, reports, taken });
         let mut serving = std::pin::pin!(server::serve(self.control, access, house));
         let (mut refused, mut broken) = (false, false);
-        let mut take = |report, place: &mut Place| refused |= take(report, place, address);
+        let mut take = |report, place: &mut Place| refused |= take(report, place, &origin);
         loop {
             tokio::select! {
                 biased;
                 Some(report) = reported.recv() => take(report, &mut place),
                 served = &mut serving => {
                     if let Err(error) = served {
-                        log::warn!("the SSH session of {address} broke the control protocol: {error}");
+                        log::warn!("the SSH session of {origin} broke the control protocol: {error}");
                         broken = true;
                     }
                     break;
@@ -86,18 +86,18 @@ impl Session {
         }
         // The process has closed its control socket, or has no business any more.
         if let Err(error) = self.child.start_kill() {
-            log::debug!("the session of {address} had ended: {error}");
+            log::debug!("the session of {origin} had ended: {error}");
         }
         match self.child.wait().await {
             Ok(status) if crashed(status) => {
-                place.warn(|| format!("the SSH session of {address} crashed: {status}"));
+                place.warn(|| format!("the SSH session of {origin} crashed: {status}"));
                 broken = true;
             }
             Ok(_) => {}
-            Err(error) => log::warn!("waiting for the SSH session of {address}: {error}"),
+            Err(error) => log::warn!("waiting for the SSH session of {origin}: {error}"),
         }
         if place.logged_in() {
-            log::info!("the SSH session of {address} has ended");
+            log::info!("the SSH session of {origin} has ended");
             return;
         }
         place.penalize(match (broken, refused) {
@@ -110,15 +110,15 @@ impl Session {
 }
 
 /// Whether it tells of a key that was refused.
-fn take(report: Report, place: &mut Place, address: IpAddr) -> bool {
+fn take(report: Report, place: &mut Place, origin: &Origin) -> bool {
     match report {
         Report::LoggedIn(login) => {
             place.log_in();
-            log::info!("{} logged in from {address} with {}", login.role, login.key);
+            log::info!("{} logged in from {origin} with {}", login.role, login.key);
         }
         Report::KeyKnown => place.known(),
         Report::LoginFailed { user, reason } => {
-            place.warn(|| format!("login from {address} refused: {reason}, as {user:?}"));
+            place.warn(|| format!("login from {origin} refused: {reason}, as {user:?}"));
             return true;
         }
     }

@@ -5,6 +5,18 @@ use std::borrow::Cow;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
 use russh::{Preferred, cipher, compression, kex, mac};
 
+/// Our clients' identification (RFC 4253 section 4.2).
+pub const CLIENT_IDENTIFICATION: &str = concat!("SSH-2.0-vestibule_", env!("CARGO_PKG_VERSION"));
+
+/// The key exchanges of our own client, whose extensions have other names.
+pub const CLIENT_KEX: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::EXTENSION_SUPPORT_AS_CLIENT,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+];
+
 /// The lists, most wanted first.
 ///
 /// `key` serves two purposes in russh: host keys (only those that we have a key for) and `server-sig-algs`

@@ -7,12 +7,12 @@ use russh::{ChannelWriteHalf, Sig};
 use tokio::sync::{mpsc, watch};
 
 use super::program::{self, Side};
-use super::relay::STDERR;
 use super::request::Plan;
-use super::table::Served;
 use crate::control::client::Client;
 use crate::control::message::{Event, Exit, Request, Start, Terminal, What};
-use crate::session::inbox::{Inbox, Order};
+use crate::flow::inbox::{Inbox, Order};
+use crate::flow::relay::STDERR;
+use crate::flow::table::Served;
 use crate::session::run::{End, Input, Io, Output, run};
 use crate::session::text::exit;
 

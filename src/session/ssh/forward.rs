@@ -11,12 +11,12 @@ use russh::{ChannelOpenFailure, ChannelWriteHalf};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::descriptor::Descriptor;
-use super::relay;
-use super::table::{MAX_LISTENERS, Served, Table};
 use crate::config::grants::Grants;
 use crate::control::client::{Client, Events};
 use crate::control::message::{Destination, Event, Request};
+use crate::flow::descriptor::Descriptor;
+use crate::flow::relay;
+use crate::flow::table::{MAX_LISTENERS, Served, Table};
 
 /// The connection's loop waits for a listener, which is made at once or not at all.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(5);

@@ -19,11 +19,11 @@ use super::authorized_keys::fingerprint;
 use super::forward::Listeners;
 use super::request::{Prelude, Wanted};
 use super::start::{Opened, name_of};
-use super::table::{MAX_SESSIONS, Table};
 use crate::config::grants::Grants;
 use crate::control::client::Client;
 use crate::control::message::{Destination, Login, Request, Size, Terminal};
-use crate::session::inbox::Order;
+use crate::flow::inbox::Order;
+use crate::flow::table::{MAX_SESSIONS, Table};
 
 /// Keys that one connection may offer. An agent with more than this is rare, and each offer is work for us. russh counts
 /// those that are refused (`session::AUTH_TRIES`), here they are counted all.

@@ -5,14 +5,11 @@ pub mod auth;
 pub mod authorized_keys;
 pub mod certificate;
 mod channel;
-mod descriptor;
 mod forward;
 pub mod handler;
 mod program;
-mod relay;
 mod request;
 mod start;
-pub mod table;
 
 /// The server's identification line (RFC 4253 section 4.2), with its end. The daemon sends it before there is a session.
 /// Scripts tell the initramfs from the real system by this name.

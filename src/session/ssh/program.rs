@@ -10,11 +10,11 @@ use russh::ChannelWriteHalf;
 use russh::server::Msg;
 use tokio::sync::watch;
 
-use super::descriptor::Descriptor;
-use super::relay::{Outward, STDERR, To, inward};
 use crate::control::client::{Client, Events};
 use crate::control::message::{Event, Exit, Request, Start};
-use crate::session::inbox::{Inbox, Order};
+use crate::flow::descriptor::Descriptor;
+use crate::flow::inbox::{Inbox, Order};
+use crate::flow::relay::{Outward, STDERR, To, inward};
 
 /// When a program has ended and a child of it keeps its output open, this long without output is the end. What the
 /// program itself wrote is there at once, but for a terminal's, which the kernel moves with a short delay.
@@ -127,7 +127,7 @@ async fn exit(events: &mut Events) -> Result<Exit, String> {
 }
 
 /// Output until its end. Once the program has ended, others that keep it open don't keep the channel open.
-async fn until_end(mut outward: Outward<'_>, mut has_ended: watch::Receiver<bool>) {
+async fn until_end(mut outward: Outward<'_, Msg>, mut has_ended: watch::Receiver<bool>) {
     let mut left = MAX_AFTER_EXIT;
     loop {
         let quiet = async {

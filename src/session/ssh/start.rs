@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use super::channel::Work;
 use super::forward::{Back, Outgoing};
 use super::handler::{Connection, Progress};
-use super::relay::STDERR;
 use super::request::{Prelude, Wanted, plan};
-use super::table::Served;
 use crate::control::message::{Destination, Request, Start, What};
+use crate::flow::relay::STDERR;
+use crate::flow::table::Served;
 
 /// A session channel that nothing was asked of yet.
 pub struct Opened {

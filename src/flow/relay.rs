@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use russh::ChannelWriteHalf;
-use russh::server::Msg;
+use russh::{ChannelId, ChannelMsg, ChannelWriteHalf};
 use tokio::time::timeout;
 
 use super::descriptor::Descriptor;
-use crate::session::inbox::Inbox;
+use super::inbox::Inbox;
 
 /// SSH_EXTENDED_DATA_STDERR, RFC 4254 section 5.2.
 pub const STDERR: u32 = 1;
@@ -20,6 +19,11 @@ const LEAST: usize = 4 << 10;
 
 /// How long what a client has sent before it closed its channel may take on its way out.
 const REST: Duration = Duration::from_secs(60);
+
+/// What russh's two sides send their connection's loop.
+pub trait Message: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static {}
+
+impl<M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static> Message for M {}
 
 /// Where a descriptor's bytes go.
 #[derive(Clone, Copy)]
@@ -38,15 +42,15 @@ impl Pace {
 }
 
 /// One direction, descriptor to channel.
-pub struct Outward<'a> {
+pub struct Outward<'a, M: Message> {
     from: &'a Descriptor,
-    write: &'a ChannelWriteHalf<Msg>,
+    write: &'a ChannelWriteHalf<M>,
     to: To,
     pace: Pace,
 }
 
-impl<'a> Outward<'a> {
-    pub fn new(from: &'a Descriptor, write: &'a ChannelWriteHalf<Msg>, to: To) -> Self {
+impl<'a, M: Message> Outward<'a, M> {
+    pub fn new(from: &'a Descriptor, write: &'a ChannelWriteHalf<M>, to: To) -> Self {
         Self { from, write, to, pace: Pace(LEAST) }
     }
 
@@ -78,7 +82,7 @@ pub async fn inward(inbox: &Inbox, to: &Descriptor) -> bool {
 }
 
 /// A stream and a channel, both ways, with half-closes, until both directions have ended or the channel is gone.
-pub async fn stream(stream: &Descriptor, write: &ChannelWriteHalf<Msg>, inbox: &Inbox) {
+pub async fn stream<M: Message>(stream: &Descriptor, write: &ChannelWriteHalf<M>, inbox: &Inbox) {
     let mut outward = Outward::new(stream, write, To::Output);
     let out = async {
         loop {
@@ -112,11 +116,10 @@ pub async fn stream(stream: &Descriptor, write: &ChannelWriteHalf<Msg>, inbox: &
             () = inbox.closed() => true,
         }
     };
-    match gone {
+    if gone && inbox.has_ended() {
         // Clients may close a channel as soon as they have sent everything (RFC 4254 section 5.3).
-        true if inbox.has_ended() => drop(timeout(REST, inward).await),
-        true => {}
-        // Fails only when the connection is gone.
-        false => drop(write.close().await),
+        drop(timeout(REST, inward).await);
     }
+    // Fails only when the connection is gone. A channel that the peer has closed already is known to be.
+    drop(write.close().await);
 }

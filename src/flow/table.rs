@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use russh::ChannelId;
 
-use crate::session::inbox::{Inbox, Shared};
+use super::inbox::{Inbox, Shared};
 
 /// Channels of one connection at once, forwarded connections among them. A browser behind `ssh -L` opens dozens.
 pub const MAX_CHANNELS: usize = 64;
@@ -63,6 +63,17 @@ impl Table {
         if let Some(inbox) = inbox {
             inbox.close();
         }
+    }
+
+    /// Nobody takes what comes there: it is closed from here, see [`Inbox::close`].
+    pub fn cut(&self, id: u32) {
+        let cut: Vec<_> = self.channels().extract_if(|channel, _| u32::from(*channel) == id).collect();
+        cut.iter().for_each(|(_, inbox)| inbox.close());
+    }
+
+    /// The channel whose queue is full, and how much waits there; see [`Backlog::fullest`](super::backlog::Backlog).
+    pub fn fullest(&self) -> Option<(u32, usize)> {
+        self.backlog.lock().expect("no panic while held").fullest()
     }
 
     /// The connection is gone.

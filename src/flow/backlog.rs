@@ -22,6 +22,11 @@ const SHARE: u32 = 256 << 10;
 /// The most that waits for one program. Windows alone keep it below two of them, except for a peer that doesn't heed
 /// them, and for a program that does not read at all while others take much.
 const MAX_CHANNEL: usize = 8 << 20;
+/// What waits for one reader when no more is read from the network, where windows can't be kept small: whatever is under
+/// way by then, it stays below 4 MiB.
+const FULL_CHANNEL: usize = 3 << 20;
+/// And for all of them.
+const FULL_TOTAL: usize = 60 << 20;
 /// The most that waits on one connection: a quarter of a session's address space (`hardening`).
 const MAX_TOTAL: usize = 64 << 20;
 
@@ -87,6 +92,12 @@ impl<Id: Copy + Eq + Hash> Backlog<Id> {
             (window, _) => window,
         };
         self.named
+    }
+
+    /// The channel with most in its queue, and how much, if that is full, or all together are.
+    pub fn fullest(&self) -> Option<(Id, usize)> {
+        let most = self.queued.iter().map(|(id, queued)| (*id, *queued)).max_by_key(|(_, queued)| *queued);
+        most.filter(|(_, queued)| *queued >= FULL_CHANNEL || self.total >= FULL_TOTAL)
     }
 
     /// Whether clients that have much to send do so by twos.
