@@ -22,6 +22,7 @@ pub mod secret;
 pub mod session;
 pub mod sftp;
 pub mod task;
+pub mod tunnel;
 
 #[cfg(all(test, fuzzing))]
 #[path = "../fuzz/mod.rs"]

@@ -6,9 +6,12 @@
 //! comes is queued for each channel, and when one queue is full nothing more is read from the hub (`gate`), for some
 //! seconds; a channel whose bytes nobody takes for so long is closed.
 
+mod command;
 pub mod error;
 mod gate;
 mod handler;
+pub mod identity;
+pub mod known_hosts;
 pub mod pin;
 mod stream;
 #[cfg(test)]

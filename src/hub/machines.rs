@@ -16,9 +16,9 @@ pub struct Machine {
     pub key: String,
 }
 
-/// The machines of all files (name, text), in their order. A key that would not get its machine in is an error here: on the
-/// hub, nobody would be told.
-pub fn machines(files: &[(String, String)], base: u16) -> Result<Vec<Machine>, String> {
+/// The machines of all files (name, text), in their order. Those without a port get one from `base` on; without a base they
+/// are an error. So is a key that would not get its machine in: on the hub, nobody would be told.
+pub fn machines(files: &[(String, String)], base: Option<u16>) -> Result<Vec<Machine>, String> {
     let mut keys = Vec::new();
     for (file, text) in files {
         let (found, problems) = authorized_keys::parse(file, text);
@@ -49,6 +49,7 @@ pub fn machines(files: &[(String, String)], base: u16) -> Result<Vec<Machine>, S
         let port = match given {
             Some(port) => port,
             None => {
+                let base = base.ok_or_else(|| format!("{place}: there is no permitlisten=\"localhost:PORT\""))?;
                 let free = (base..=u16::MAX).find(|port| !taken.contains(port));
                 free.ok_or_else(|| format!("{place}: there is no port left from {base} on; choose a lower --base"))?
             }
@@ -104,7 +105,7 @@ mod tests {
     ];
 
     fn of(lines: &[String]) -> Result<Vec<Machine>, String> {
-        machines(&[("keys".to_owned(), lines.join("\n"))], 20_001)
+        machines(&[("keys".to_owned(), lines.join("\n"))], Some(20_001))
     }
 
     #[test]
@@ -139,7 +140,9 @@ mod tests {
             let error = of(&lines).expect_err(why);
             assert!(error.contains(why), "{lines:?}: {error}");
         }
-        let last = machines(&[("keys".to_owned(), KEYS[..2].join("\n"))], u16::MAX);
+        let last = machines(&[("keys".to_owned(), KEYS[..2].join("\n"))], Some(u16::MAX));
         assert!(last.unwrap_err().contains("no port left"));
+        let none = machines(&[("keys".to_owned(), KEYS[0].to_owned())], None);
+        assert!(none.unwrap_err().contains("permitlisten"));
     }
 }

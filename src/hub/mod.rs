@@ -1,6 +1,8 @@
 //! `vestibule hub`: what a person does on a hub, the stock OpenSSH server that machines behind NAT dial.
 
+mod list;
 mod machines;
+mod report;
 mod setup;
 
 use std::io::{Read, Write};
@@ -20,6 +22,11 @@ pub enum Action {
     /// An account without shell and password, an sshd configuration for it, and a line for each machine's key. Nothing
     /// is changed here: read the script, then run it as root on the hub. The same keys give the same script.
     Setup(Setup),
+    /// List the machines whose tunnels end on this hub: where they are in their boot, and what they ask for
+    ///
+    /// Each is asked through its tunnel, within 10 s. Exit status: 0 all have answered and are well, 3 something is wrong, 2
+    /// usage, 1 nobody could be asked.
+    List(list::List),
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,6 +51,7 @@ pub struct Setup {
 pub fn command(action: Action) -> anyhow::Result<ExitCode> {
     match action {
         Action::Setup(asked) => set_up(&asked),
+        Action::List(asked) => list::command(asked),
     }
 }
 
@@ -52,7 +60,7 @@ fn set_up(asked: &Setup) -> anyhow::Result<ExitCode> {
     for path in &asked.keys {
         files.push((path.display().to_string(), read(path)?));
     }
-    let machines = machines::machines(&files, asked.base).map_err(anyhow::Error::msg)?;
+    let machines = machines::machines(&files, Some(asked.base)).map_err(anyhow::Error::msg)?;
     let script = setup::script(&asked.user, &machines, asked.sockets);
     std::io::stdout().write_all(script.as_bytes()).context("printing the script")?;
     Ok(ExitCode::SUCCESS)

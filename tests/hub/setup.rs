@@ -16,7 +16,7 @@ fn the_script_makes_a_hub() {
         let mut hub = Hub::new("setup");
         let (web1, web2) = (hub.new_key("web1"), hub.new_key("web2"));
         let setup = hub.place.join("setup.sh");
-        hub.write("setup.sh", &script(20_001, &[&web1]));
+        hub.write("setup.sh", &script(20_001, &[web1.clone()]));
         succeed(Command::new("shellcheck").arg(&setup));
         let first = hub.run(&["sh", setup.to_str().unwrap()]);
         assert!(first.status.success(), "{first:?}");
@@ -24,19 +24,18 @@ fn the_script_makes_a_hub() {
         let before = fs::read_to_string(&config).unwrap();
 
         // What sshd does not understand is taken back.
-        hub.write("setup.sh", &script(20_001, &[&web1]).replace("    PermitTunnel no\n", "    Nonsense no\n"));
+        hub.write("setup.sh", &script(20_001, &[web1.clone()]).replace("    PermitTunnel no\n", "    Nonsense no\n"));
         let wrong = hub.run(&["sh", setup.to_str().unwrap()]);
         assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
         assert!(String::from_utf8_lossy(&wrong.stderr).contains("Nonsense"), "{wrong:?}");
         assert_eq!(fs::read_to_string(&config).unwrap(), before);
 
-        hub.write("setup.sh", &script(20_001, &[&web1, &web2]));
+        hub.write("setup.sh", &script(20_001, &[web1, web2]));
         let second = hub.run(&["sh", setup.to_str().unwrap()]);
         assert!(second.status.success(), "{second:?}");
         assert!(fs::read_to_string(&config).unwrap().contains("PermitListen localhost:20001 localhost:20002\n"));
 
         hub.start();
-        hub.write("known_hosts", &hub.known_hosts());
         // Its own port, yes; another's, a command, a connection onwards: no.
         let mut tunnel =
             ssh(&hub, &["-N", "-o", "ExitOnForwardFailure=yes", "-R", "localhost:20001:127.0.0.1:22"], &[]);
@@ -65,7 +64,7 @@ fn ssh(hub: &Hub, options: &[&str], command: &[&str]) -> Command {
     ssh.args([&DEADLINE.as_secs().to_string(), "ssh", "-F", "none", "-p", &PORT.to_string(), "-o", "BatchMode=yes"])
         .args(["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "StrictHostKeyChecking=yes"])
         .arg("-o")
-        .arg(format!("UserKnownHostsFile={}", hub.place.join("known_hosts").display()))
+        .arg(format!("UserKnownHostsFile={}", hub.known_hosts_file().display()))
         .arg("-i")
         .arg(hub.place.join("web1"))
         .args(options)

@@ -42,21 +42,31 @@ impl Hub {
         hub.write(
             "etc/ssh/sshd_config",
             &format!(
-                "Include /etc/ssh/sshd_config.d/*.conf\nPort {PORT}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nUsePAM no\n",
-                hub.place.join("host").display()
+                "Include /etc/ssh/sshd_config.d/*.conf\nPort {PORT}\nListenAddress 127.0.0.1\nHostKey {0}/host\nPidFile none\nUsePAM no\n\
+                 StrictModes no\nAuthorizedKeysFile {0}/%u.keys\n",
+                hub.place.display()
             ),
         );
         hub
     }
 
-    /// One that runs, set up for machines whose public keys are in these files.
-    pub fn started(name: &str, base: u16, keys: &[&Path]) -> Self {
+    /// One that runs, set up for these machines; each has a key of its name.
+    pub fn started(name: &str, base: u16, machines: &[&str]) -> Self {
         let mut hub = Self::new(name);
-        hub.write("setup.sh", &script(base, keys));
+        let keys: Vec<PathBuf> = machines.iter().map(|machine| hub.new_key(machine)).collect();
+        hub.write("setup.sh", &script(base, &keys));
         let run = hub.run(&["sh", hub.place.join("setup.sh").to_str().unwrap()]);
         assert!(run.status.success(), "{run:?}");
         hub.start();
         hub
+    }
+
+    /// An account of a person's, `person`, who may do everything, and logs in with that key.
+    pub fn person(&self, key: &str) {
+        let run = self.run(&["useradd", "--no-create-home", "--home-dir", "/", "--password", "*", "person"]);
+        assert!(run.status.success(), "{run:?}");
+        let public = fs::read_to_string(self.place.join(key).with_extension("pub")).unwrap();
+        self.write("person.keys", &public);
     }
 
     /// A command on the hub.
@@ -82,9 +92,10 @@ impl Hub {
         self.wait_for("sshd to be gone", || TcpStream::connect(("127.0.0.1", PORT)).is_err());
     }
 
-    /// Its address and key, as for known_hosts.
-    pub fn known_hosts(&self) -> String {
-        format!("127.0.0.1 {}", self.host_key())
+    /// A file with its address and key.
+    pub fn known_hosts_file(&self) -> PathBuf {
+        self.write("known_hosts", &format!("127.0.0.1 {}", self.host_key()));
+        self.place.join("known_hosts")
     }
 
     pub fn host_key(&self) -> String {
@@ -144,7 +155,7 @@ impl Drop for Hub {
 }
 
 /// What `vestibule hub setup` prints.
-pub fn script(base: u16, keys: &[&Path]) -> String {
+pub fn script(base: u16, keys: &[PathBuf]) -> String {
     let mut setup = Command::new(env!("CARGO_BIN_EXE_vestibule"));
     setup.args(["hub", "setup", "--base", &base.to_string()]).args(keys).stdin(Stdio::null());
     let output = setup.output().unwrap();

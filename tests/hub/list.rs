@@ -1,0 +1,79 @@
+//! `vestibule hub list`: machines that wait behind their tunnels.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::common::Machine;
+use crate::network::with_own_network;
+use crate::stock::Hub;
+use crate::tunnel::Tunnel;
+
+/// One comes through a real tunnel, one by its own port; one doesn't answer, one has no tunnel, one is not who it should be.
+#[test]
+fn machines_that_wait() {
+    with_own_network("list::machines_that_wait", || {
+        let hub = Hub::started("list", 20_001, &["web1"]);
+        let (web1, mut web2) = (Machine::started("web1"), Machine::new("web2"));
+        // One person's key for both.
+        web2.write("etc/vestibule/authorized_keys", &fs::read_to_string(web1.root.join("id.pub")).unwrap());
+        web2.start();
+        web1.wait_for_ssh();
+        web2.wait_for_ssh();
+        let asker = web1.ask("root", "correct horse");
+        web1.wait_for("the question", || web1.status()["phase"] == "asking");
+        let tunnel = Tunnel::start(&hub, "vestibule", &["-R", &format!("20001:127.0.0.1:{}", web1.port)]);
+        tunnel.wait_for("connected to");
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap(); // nobody accepts
+        let silent = format!("silent={}", mute.local_addr().unwrap().port());
+        let (one, two) = (key(&web1), key(&web2));
+        let known = hub.place.join("machines");
+        fs::write(
+            &known,
+            format!("web1 {one}\n[localhost]:{} {two}\nwrong {one}\nsilent {one}\nabsent {one}\n", web2.port),
+        )
+        .unwrap();
+
+        let all = list(&web1, &known, &["--json", "web1=20001", &format!("web2={}", web2.port)]);
+        assert_eq!(all.status.code(), Some(0), "{all:?}");
+        let all: Value = serde_json::from_slice(&all.stdout).unwrap();
+        assert_eq!(all["machines"][0]["status"]["questions"][0]["volume"], "root", "{all}");
+        assert_eq!(all["machines"][1]["status"]["phase"], "booting", "{all}");
+
+        let keys = hub.place.join("etc/ssh/hub-vestibule.keys");
+        let wrong = format!("wrong={}", web2.port);
+        let some =
+            list(&web1, &known, &["--keys", keys.to_str().unwrap(), &silent, "absent=1", &wrong, "unknown=20001"]);
+        assert_eq!(some.status.code(), Some(3), "{some:?}");
+        let table = String::from_utf8(some.stdout).unwrap();
+        for expected in [
+            "silent: no answer within 10 s\n",
+            "absent: nothing listens at localhost:1: the machine is not connected to this hub",
+            "wrong: ITS HOST KEY IS NOT THE PINNED ONE",
+            "unknown: ",
+            "has no host key for unknown or [unknown]:2222 or [localhost]:20001; an unknown one is never accepted\n",
+        ] {
+            assert!(table.contains(expected), "{expected:?} is missing:\n{table}");
+        }
+        let row = table.lines().find(|line| line.starts_with("web1 ")).unwrap();
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(cells[1..4], ["localhost:20001", "asking", "root"], "{table}");
+        assert_eq!(list(&web1, &known, &["web1=x"]).status.code(), Some(2));
+        drop((asker, tunnel));
+    });
+}
+
+fn list(identity: &Machine, known: &Path, more: &[&str]) -> Output {
+    let mut list = Command::new(env!("CARGO_BIN_EXE_vestibule"));
+    list.args(["hub", "list", "-i"]).arg(identity.root.join("id")).arg("--known-hosts").arg(known).args(more);
+    list.stdin(Stdio::null()).output().unwrap()
+}
+
+/// A machine's host key.
+fn key(machine: &Machine) -> String {
+    let line = fs::read_to_string(machine.root.join("known_hosts")).unwrap();
+    line.split_once(' ').unwrap().1.trim().to_owned()
+}
