@@ -45,7 +45,16 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["dial/", "flow/"],
-        &["crate::daemon", "crate::root", "std::fs", "tokio::net", "tokio::fs", "process::Command", "std::env"],
+        &[
+            "crate::daemon",
+            "crate::root",
+            "std::fs",
+            "TcpStream",
+            "::connect(",
+            "tokio::fs",
+            "process::Command",
+            "std::env",
+        ],
         "the SSH client has the stream, the key and the pins, and opens nothing",
     ),
     (
