@@ -10,8 +10,6 @@ mod command;
 pub mod error;
 mod gate;
 mod handler;
-pub mod identity;
-pub mod known_hosts;
 pub mod pin;
 mod stream;
 #[cfg(test)]

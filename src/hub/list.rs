@@ -20,8 +20,9 @@ use tokio::time::{Instant, timeout};
 use super::machines;
 use super::report::{self, Answer};
 use crate::config::file::DEFAULT_PORT;
-use crate::dial::{self, Error, Login, Pins, identity, known_hosts};
+use crate::dial::{self, Error, Login, Pins};
 use crate::task;
+use crate::tunnel::{identity, known_hosts};
 
 /// For all of one machine. A small board on a slow line needs some seconds for the key exchange.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -44,7 +45,7 @@ pub struct List {
     /// The private key to log in with, in OpenSSH's format [default: ~/.ssh/id_ed25519]
     #[arg(short, long, value_name = "FILE")]
     identity: Option<PathBuf>,
-    /// The machines' host keys: known_hosts lines for NAME, [NAME]:2222 or [localhost]:PORT. A key that isn't there is refused
+    /// The machines' host keys: known_hosts lines for [NAME]:2222, else NAME, else [localhost]:PORT. A key that isn't there is refused
     #[arg(long, value_name = "FILE")]
     known_hosts: PathBuf,
     /// The role to log in as
@@ -148,7 +149,8 @@ async fn all(targets: Vec<Target>, asker: Asker) -> anyhow::Result<Vec<Answer>> 
 }
 
 async fn ask(target: &Target, asker: &Asker) -> anyhow::Result<Value> {
-    let mut names = vec![(target.name.as_str(), 22), (target.name.as_str(), DEFAULT_PORT)];
+    // As `vestibule keys` prints it; without a port it may be the key of the machine's real system.
+    let mut names = vec![(target.name.as_str(), DEFAULT_PORT), (target.name.as_str(), 22)];
     if let End::Port(port) = target.end {
         names.push(("localhost", port));
     }

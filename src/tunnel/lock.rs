@@ -54,10 +54,14 @@ pub fn take(root: &Root, name: &str) -> anyhow::Result<Lock> {
 
 /// What systemd has made for the unit, else the user's own, else root's.
 fn directory(root: &Root) -> anyhow::Result<PathBuf> {
-    for (variable, below) in [("RUNTIME_DIRECTORY", ""), ("XDG_RUNTIME_DIR", "vestibule")] {
-        if let Some(directory) = std::env::var_os(variable).filter(|value| !value.is_empty()) {
-            return Ok(PathBuf::from(directory).join(below));
-        }
+    let named = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
+    if let Some(directories) = named("RUNTIME_DIRECTORY") {
+        // A unit may have several, with colons in between (systemd.exec(5)).
+        let first = std::env::split_paths(&directories).next();
+        return first.context("RUNTIME_DIRECTORY names no directory");
+    }
+    if let Some(directory) = named("XDG_RUNTIME_DIR") {
+        return Ok(PathBuf::from(directory).join("vestibule"));
     }
     if nix::unistd::geteuid().is_root() {
         return Ok(root.join("/run/vestibule"));

@@ -7,6 +7,8 @@
 mod backoff;
 mod demand;
 pub mod forward;
+pub mod identity;
+pub mod known_hosts;
 mod link;
 mod local;
 mod lock;
@@ -22,7 +24,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::daemon::net::resolve::Resolver;
 use crate::daemon::ready;
-use crate::dial::{identity, known_hosts};
 use crate::kmsg;
 use crate::root::Root;
 use backoff::Backoff;
@@ -133,7 +134,9 @@ async fn run(plan: &Plan, local: &[Forward], resolver: Resolver) -> anyhow::Resu
     let mut backoff = Backoff::default();
     let mut worked = plan.keep_trying || plan.idle.is_some();
     let mut said = String::new();
+    let mut ready = false;
     if plan.idle.is_some() {
+        ready = true;
         ready::tell();
     }
     loop {
@@ -153,7 +156,8 @@ async fn run(plan: &Plan, local: &[Forward], resolver: Resolver) -> anyhow::Resu
             Ok(mut link) => {
                 said.clear();
                 log::info!("{}", link.described(&plan.to));
-                if !std::mem::replace(&mut worked, true) || plan.keep_trying {
+                worked = true;
+                if !std::mem::replace(&mut ready, true) {
                     ready::tell();
                 }
                 let since = Instant::now();

@@ -14,9 +14,9 @@ use crate::stock::{DEADLINE, Hub, PORT, script, succeed};
 fn the_script_makes_a_hub() {
     with_own_network("setup::the_script_makes_a_hub", || {
         let mut hub = Hub::new("setup");
-        let (web1, web2) = (hub.new_key("web1"), hub.new_key("web2"));
+        let keys = [hub.new_key("web1"), hub.new_key("web2")];
         let setup = hub.place.join("setup.sh");
-        hub.write("setup.sh", &script(20_001, &[web1.clone()]));
+        hub.write("setup.sh", &script(20_001, &keys[..1]));
         succeed(Command::new("shellcheck").arg(&setup));
         let first = hub.run(&["sh", setup.to_str().unwrap()]);
         assert!(first.status.success(), "{first:?}");
@@ -24,13 +24,13 @@ fn the_script_makes_a_hub() {
         let before = fs::read_to_string(&config).unwrap();
 
         // What sshd does not understand is taken back.
-        hub.write("setup.sh", &script(20_001, &[web1.clone()]).replace("    PermitTunnel no\n", "    Nonsense no\n"));
+        hub.write("setup.sh", &script(20_001, &keys[..1]).replace("    PermitTunnel no\n", "    Nonsense no\n"));
         let wrong = hub.run(&["sh", setup.to_str().unwrap()]);
         assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
         assert!(String::from_utf8_lossy(&wrong.stderr).contains("Nonsense"), "{wrong:?}");
         assert_eq!(fs::read_to_string(&config).unwrap(), before);
 
-        hub.write("setup.sh", &script(20_001, &[web1, web2]));
+        hub.write("setup.sh", &script(20_001, &keys));
         let second = hub.run(&["sh", setup.to_str().unwrap()]);
         assert!(second.status.success(), "{second:?}");
         assert!(fs::read_to_string(&config).unwrap().contains("PermitListen localhost:20001 localhost:20002\n"));

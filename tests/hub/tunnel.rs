@@ -1,12 +1,13 @@
 //! `vestibule dial` beside OpenSSH's sshd: what goes through, what ends it, and that it comes back.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -18,6 +19,8 @@ use crate::stock::{DEADLINE, Hub};
 const ON_HUB: u16 = 20_001;
 const HERE: u16 = 9_000;
 const TARGET: u16 = 9_100;
+/// For what takes half a minute by design, and as long again until the next attempt.
+const LONG: Duration = Duration::from_secs(300);
 /// More than all windows, queues and sockets' buffers on the way hold together.
 const MUCH: usize = 48 << 20;
 /// What a tunnel may need for itself, and to have some MiB of somebody's on their way.
@@ -108,11 +111,27 @@ fn what_can_t_be_had_is_said() {
 fn a_hub_that_restarts_has_its_tunnel_back() {
     with_own_network("tunnel::a_hub_that_restarts_has_its_tunnel_back", || {
         let (mut hub, _) = hub("restart");
-        let mut tunnel = Tunnel::start(&hub, "vestibule", &["-R", "20001:127.0.0.1:9100"]);
-        tunnel.wait_for("connected to");
+        hub.person("web1");
+        let systemd = UnixDatagram::bind(hub.place.join("notify")).unwrap();
+        systemd.set_read_timeout(Some(DEADLINE)).unwrap();
+        let options = ["-R", "20001:127.0.0.1:9100", "-L", "9000:127.0.0.1:22"];
+        let mut tunnel = Tunnel::start(&hub, "person", &options);
+        let mut told = [0; 100];
+        let length = systemd.recv(&mut told).unwrap();
+        assert_eq!(&told[..length], b"READY=1");
         round_trip(ON_HUB);
+        // Somebody who only waits for what comes.
+        let mut quiet = TcpStream::connect(("127.0.0.1", HERE)).unwrap();
+        quiet.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut line = [0; 4];
+        quiet.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"SSH-");
         hub.stop();
         tunnel.wait_for("dialling again");
+        let mut rest = Vec::new();
+        // An end or a reset: it does not wait for ever.
+        let ended = quiet.read_to_end(&mut rest);
+        assert!(ended.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::ConnectionReset), "{ended:?}");
         hub.start();
         hub.wait_for("the tunnel to be back", || TcpStream::connect(("127.0.0.1", ON_HUB)).is_ok());
         // That connection was the hub's: its target has nobody, which is said and harms nothing.
@@ -120,6 +139,23 @@ fn a_hub_that_restarts_has_its_tunnel_back() {
         round_trip(ON_HUB);
         assert_eq!(tunnel.end(), Some(0), "{}", tunnel.log());
         hub.wait_for("the port to be free", || TcpStream::connect(("127.0.0.1", ON_HUB)).is_err());
+    });
+}
+
+/// Nobody says that the cable is pulled: both sides notice by themselves, and the port on the hub becomes free for the next.
+#[test]
+fn a_dead_network_is_noticed() {
+    with_own_network("tunnel::a_dead_network_is_noticed", || {
+        let (hub, _) = hub("dead");
+        let tunnel = Tunnel::start(&hub, "vestibule", &["-R", "20001:127.0.0.1:9100"]);
+        tunnel.wait_for("connected to");
+        let lo = |state| assert!(Command::new("ip").args(["link", "set", "lo", state]).status().unwrap().success());
+        lo("down");
+        tunnel.wait(LONG, "it to notice", || tunnel.log().contains("dialling again"));
+        lo("up");
+        let listens = || tunnel.log().matches("which listens: localhost:20001").count();
+        tunnel.wait(LONG, "it to be back", || listens() == 2);
+        round_trip(ON_HUB);
     });
 }
 
@@ -149,6 +185,11 @@ impl Tunnel {
     pub fn start(hub: &Hub, user: &str, options: &[&str]) -> Self {
         let log = hub.place.join("tunnel.log");
         let mut dial = Self::command(hub);
+        // As systemd has it; a test that listens there makes it before.
+        let notify = hub.place.join("notify");
+        if notify.exists() {
+            dial.env("NOTIFY_SOCKET", notify);
+        }
         dial.arg("-i").arg(hub.place.join("web1")).arg("--known-hosts").arg(hub.known_hosts_file());
         dial.arg(format!("{user}@127.0.0.1")).args(options);
         let process = dial.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
@@ -175,9 +216,13 @@ impl Tunnel {
     }
 
     pub fn wait_for(&self, text: &str) {
-        let deadline = std::time::Instant::now() + DEADLINE;
-        while !self.log().contains(text) {
-            assert!(std::time::Instant::now() < deadline, "{text:?} is not said:\n{}", self.log());
+        self.wait(DEADLINE, &format!("{text:?} to be said"), || self.log().contains(text));
+    }
+
+    fn wait(&self, at_most: Duration, what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + at_most;
+        while !condition() {
+            assert!(Instant::now() < deadline, "waited in vain for {what}:\n{}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -6,10 +6,10 @@ use anyhow::{Context, bail};
 use russh::keys::known_hosts::known_host_keys_path;
 use russh::keys::{Algorithm, PublicKey};
 
-use super::Pins;
+use crate::dial::Pins;
 
-/// The keys that are given as text, and those that the file has for any of `names` (host and port), hashed ones included. At
-/// least one: without any, nobody could be told from the hub. A key that the file calls revoked is none.
+/// The keys that are given as text, and those that the file has for the first of `names` (host and port) that it knows, hashed
+/// ones included. At least one: without any, nobody could be told from the hub. A key that the file calls revoked is none.
 pub fn pins(texts: &[String], file: Option<&Path>, names: &[(&str, u16)]) -> anyhow::Result<Pins> {
     let mut keys = texts.to_vec();
     if let Some(file) = file {
@@ -29,6 +29,9 @@ fn find(file: &Path, names: &[(&str, u16)]) -> anyhow::Result<Vec<String>> {
     let revoked: Vec<&str> = text.lines().filter(|line| line.starts_with("@revoked")).collect();
     let mut found: Vec<String> = Vec::new();
     for (host, port) in names {
+        if !found.is_empty() {
+            break;
+        }
         for (_, key) in known_host_keys_path(host, *port, file)? {
             let written = written(&key)?;
             let base64 = written.split(' ').nth(1).unwrap_or_default();
@@ -75,7 +78,8 @@ mod tests {
         assert_eq!(of(&text, &[("hub", 2222)]), Pins::parse(&[KEY]));
         assert_eq!(of(&text, &[("10.0.0.1", 22)]), Pins::parse(&[KEY]));
         assert_eq!(of(&text, &[("hub", 22)]), Pins::parse(&[OTHER]));
-        assert_eq!(of(&text, &[("hub", 22), ("hub", 2222), ("10.0.0.1", 22)]), Pins::parse(&[OTHER, KEY]));
+        // The first name that is known, and not the others.
+        assert_eq!(of(&text, &[("unknown", 22), ("hub", 22), ("10.0.0.1", 22)]), Pins::parse(&[OTHER]));
         assert!(of(&text, &[("hub", 2223)]).unwrap_err().contains("no host key for [hub]:2223"));
     }
 
