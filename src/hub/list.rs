@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::machines;
+use super::machines::{self, Machine, NO_PORT};
 use super::report::{self, Answer};
 use crate::config::file::DEFAULT_PORT;
 use crate::dial::{self, Error, Login, Pins};
@@ -121,7 +121,15 @@ pub fn command(asked: List) -> anyhow::Result<ExitCode> {
 fn from_keys(file: &Path) -> anyhow::Result<Vec<Target>> {
     let text = super::read(file)?;
     let machines = machines::machines(&[(file.display().to_string(), text)], None).map_err(anyhow::Error::msg)?;
-    let target = |machine: machines::Machine| Target { name: machine.name, end: End::Port(machine.port) };
+    if let Some(machine) = machines.iter().find(|machine| machine.port == NO_PORT) {
+        bail!(
+            "{}: {} has a socket instead of a port; name the machines: {}=/SOCKET",
+            file.display(),
+            machine.name,
+            machine.name
+        );
+    }
+    let target = |machine: Machine| Target { name: machine.name, end: End::Port(machine.port) };
     Ok(machines.into_iter().map(target).collect())
 }
 

@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use crate::config::grants::{Narrowing, Pattern};
 use crate::session::ssh::authorized_keys::{self, AuthorizedKey};
 
+/// What `vestibule keys` permits a machine that listens at a UNIX socket: OpenSSH has no way to say "no port", and this one only
+/// root can take.
+pub const NO_PORT: u16 = 1;
+
 /// A machine that dials the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// For people: the key's comment.
     pub name: String,
-    /// Where the hub listens for it, on its loopback.
+    /// Where the hub listens for it, on its loopback; [`NO_PORT`] if it is at a UNIX socket.
     pub port: u16,
     /// `ssh-ed25519 AAAA…`, without a comment.
     pub key: String,
@@ -35,7 +39,7 @@ pub fn machines(files: &[(String, String)], base: Option<u16>) -> Result<Vec<Mac
     }
     let mut taken = BTreeSet::new();
     for (place, _, port) in &keys {
-        if let Some(port) = port.filter(|port| !taken.insert(*port)) {
+        if let Some(port) = port.filter(|port| *port != NO_PORT && !taken.insert(*port)) {
             return Err(format!("{place}: port {port} is another machine's already"));
         }
     }
@@ -60,21 +64,22 @@ pub fn machines(files: &[(String, String)], base: Option<u16>) -> Result<Vec<Mac
     Ok(machines)
 }
 
-/// The port that a line gives its machine, if it gives one. Options that would get lost are an error.
+/// The port that a line gives its machine, if it gives one. Options that would get lost are an error; commands and
+/// destinations are not lost, as the hub permits none at all.
 fn port(key: &AuthorizedKey) -> Result<Option<u16>, String> {
-    let Narrowing { command, open, listen, environment, once, no_pty: _, no_forwarding: _ } = &key.narrowing;
-    let more = command.is_some() || open.is_some() || !environment.is_empty() || *once;
-    if more || key.from.is_some() || key.expires.is_some() || key.authority.is_some() || key.roles.is_some() {
+    let Narrowing { listen, environment, once, command: _, open: _, no_pty: _, no_forwarding: _ } = &key.narrowing;
+    let more = key.from.is_some() || key.expires.is_some() || key.authority.is_some() || key.roles.is_some();
+    if more || !environment.is_empty() || *once {
         return Err(
-            "only the options restrict, port-forwarding and permitlisten are kept; leave the others out, and add \
-             them to the line on the hub"
+            "of its options only permitlisten counts; leave out from, expiry-time, environment, cert-authority and \
+             our own ones, and add what is needed to the line on the hub"
                 .to_owned(),
         );
     }
     match listen.as_deref() {
         None => Ok(None),
-        Some([Pattern::Tcp { host, port: Some(port) }]) if loopback(host.as_deref()) => match port {
-            1024.. => Ok(Some(*port)),
+        Some([Pattern::Tcp { host, port: Some(port) }]) if loopback(host.as_deref()) => match *port {
+            NO_PORT | 1024.. => Ok(Some(*port)),
             _ => Err(format!("port {port} is for root alone to listen on; take one from 1024 on")),
         },
         Some(_) => Err("write one permitlisten=\"localhost:PORT\", or none to have the port chosen".to_owned()),
@@ -86,11 +91,12 @@ fn loopback(host: Option<&str>) -> bool {
     matches!(host, None | Some("localhost" | "127.0.0.1" | "::1"))
 }
 
-/// A comment is free text, and a name without one is better than none.
+/// A comment is free text; ssh-keygen makes it `user@host`. A name without one is better than none.
 fn name(comment: &str, port: u16) -> String {
-    match comment.split_whitespace().next() {
-        Some(word) => word.to_owned(),
-        None => format!("machine-{port}"),
+    let word = comment.split_whitespace().next().unwrap_or_default();
+    match word.rsplit('@').next() {
+        None | Some("") => format!("machine-{port}"),
+        Some(host) => host.to_owned(),
     }
 }
 
@@ -112,8 +118,11 @@ mod tests {
     fn given_ports_stay_and_the_others_are_counted() {
         let [a, b, c] = KEYS;
         let machines = of(&[
-            format!("{a} web1"),
-            format!("restrict,port-forwarding,permitlisten=\"localhost:20001\" {b} db root@somewhere"),
+            format!("{a} root@web1"),
+            format!(
+                "restrict,port-forwarding,permitlisten=\"localhost:20001\",permitopen=\"localhost:1\",command=\"/bin/false\" \
+                 {b} db in the cellar"
+            ),
             format!("# a comment\n\n{c}"),
         ])
         .unwrap();
@@ -134,8 +143,8 @@ mod tests {
             (vec![format!("permitlisten=\"192.0.2.1:2000\" {a}")], "localhost:PORT"),
             (vec![format!("permitlisten=\"localhost:*\" {a}")], "localhost:PORT"),
             (vec![format!("permitlisten=\"2001\",permitlisten=\"2002\" {a}")], "localhost:PORT"),
-            (vec![format!("command=\"x\" {a}")], "only the options"),
-            (vec![format!("from=\"192.0.2.1\" {a}")], "only the options"),
+            (vec![format!("expiry-time=\"20300101\" {a}")], "only permitlisten counts"),
+            (vec![format!("from=\"192.0.2.1\" {a}")], "only permitlisten counts"),
         ] {
             let error = of(&lines).expect_err(why);
             assert!(error.contains(why), "{lines:?}: {error}");

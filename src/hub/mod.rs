@@ -38,12 +38,12 @@ pub struct Setup {
     #[arg(required = true, value_name = "FILE")]
     keys: Vec<PathBuf>,
     /// The first port that is given to a machine
-    #[arg(long, value_name = "PORT", default_value_t = 20_001, value_parser = clap::value_parser!(u16).range(1024..))]
+    #[arg(long, value_name = "PORT", default_value_t = setup::DEFAULT_BASE, value_parser = clap::value_parser!(u16).range(1024..))]
     base: u16,
     /// The account's name on the hub
     #[arg(long, value_name = "NAME", default_value = "vestibule", value_parser = setup::account)]
     user: String,
-    /// Let the machines listen on UNIX sockets, too, in a directory of the account's (also those of others: OpenSSH can't tell them apart)
+    /// Let machines listen at UNIX sockets, too, in /var/lib/hub-NAME; OpenSSH can't say which machine at which socket
     #[arg(long)]
     sockets: bool,
 }
@@ -61,7 +61,7 @@ fn set_up(asked: &Setup) -> anyhow::Result<ExitCode> {
         files.push((path.display().to_string(), read(path)?));
     }
     let machines = machines::machines(&files, Some(asked.base)).map_err(anyhow::Error::msg)?;
-    let script = setup::script(&asked.user, &machines, asked.sockets);
+    let script = setup::script(&asked.user, &machines, asked.sockets).map_err(anyhow::Error::msg)?;
     std::io::stdout().write_all(script.as_bytes()).context("printing the script")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,8 +3,10 @@
 //! The account can do one thing: have the hub listen on its loopback, at the port that belongs to the key. That stands
 //! twice, in sshd's configuration and on the line of each key, so that one mistake opens nothing.
 
-use super::machines::Machine;
+use super::machines::{Machine, NO_PORT};
 
+/// The first port that a machine gets, unless it is said: above those of services, below those that systems hand out (32768).
+pub const DEFAULT_BASE: u16 = 20_001;
 /// Beyond so many machines, those that dial at once after the hub's restart run into sshd's `MaxStartups` (10:30:100).
 const CROWD: usize = 10;
 
@@ -21,25 +23,39 @@ pub fn account(name: &str) -> Result<String, String> {
     }
 }
 
-/// What a person reads, and then runs as root on the hub.
-pub fn script(user: &str, machines: &[Machine], sockets: bool) -> String {
-    let list: String =
-        machines.iter().map(|machine| format!("#   localhost:{:<6} {}\n", machine.port, machine.name)).collect();
-    let example = machines.first().map_or(0, |machine| machine.port);
+/// What a person reads, and then runs as root on the hub. An error is a machine that needs `sockets`.
+pub fn script(user: &str, machines: &[Machine], sockets: bool) -> Result<String, String> {
+    if let Some(machine) = machines.iter().find(|machine| machine.port == NO_PORT && !sockets) {
+        return Err(format!("{} listens at a socket; add --sockets", machine.name));
+    }
+    let example = machines.iter().map(|machine| machine.port).find(|port| *port != NO_PORT).unwrap_or(DEFAULT_BASE);
     let directory = if sockets { SOCKET_DIRECTORY } else { "" };
-    let head = HEAD.replace("@LIST@", &list).replace("@EXAMPLE@", &example.to_string());
+    let head = HEAD.replace("@LIST@", &list(machines)).replace("@EXAMPLE@", &example.to_string());
     let body = ACCOUNT.replace("@DIRECTORY@", directory).replace("@KEYS@", &key_lines(machines));
     let config = CONFIG.replace("@CROWD@", if machines.len() > CROWD { STARTUPS } else { "" });
     let config =
         config.replace("@LISTEN@", &listen(machines)).replace("@SOCKETS@", if sockets { SOCKETS } else { NO_SOCKETS });
-    (head + &body + &config + END).replace("@USER@", user)
+    // The user last, who is in all of them; names and keys have been put in, and have no @.
+    Ok((head + &body + &config + END).replace("@USER@", user))
 }
 
-/// An authorized_keys line for each (sshd(8), "AUTHORIZED_KEYS FILE FORMAT").
+/// A comment for people.
+fn list(machines: &[Machine]) -> String {
+    let line = |machine: &Machine| match machine.port {
+        NO_PORT => format!("#   {:<16} {}\n", "a socket", machine.name),
+        port => format!("#   localhost:{port:<6} {}\n", machine.name),
+    };
+    machines.iter().map(line).collect()
+}
+
+/// An authorized_keys line for each (sshd(8), "AUTHORIZED_KEYS FILE FORMAT"), as `vestibule keys` prints them.
 fn key_lines(machines: &[Machine]) -> String {
     let line = |machine: &Machine| {
         let Machine { name, port, key } = machine;
-        format!("restrict,port-forwarding,permitlisten=\"localhost:{port}\" {key} {name}\n")
+        format!(
+            "restrict,port-forwarding,permitlisten=\"localhost:{port}\",permitopen=\"localhost:1\",command=\"/bin/false\" \
+             {key} {name}\n"
+        )
     };
     machines.iter().map(line).collect()
 }
@@ -156,10 +172,12 @@ mod tests {
     /// Everything that a key and the account may do, word for word.
     #[test]
     fn what_is_permitted() {
-        let text = script("hub", &machines(2), false);
+        let text = script("hub", &machines(2), false).unwrap();
         assert!(text.contains(concat!(
-            "\nrestrict,port-forwarding,permitlisten=\"localhost:20001\" ssh-ed25519 AAAA web1",
-            "\nrestrict,port-forwarding,permitlisten=\"localhost:20002\" ssh-ed25519 AAAA web2\nEND\n"
+            "\nrestrict,port-forwarding,permitlisten=\"localhost:20001\",permitopen=\"localhost:1\",command=\"/bin/false\" \
+             ssh-ed25519 AAAA web1",
+            "\nrestrict,port-forwarding,permitlisten=\"localhost:20002\",permitopen=\"localhost:1\",command=\"/bin/false\" \
+             ssh-ed25519 AAAA web2\nEND\n"
         )));
         let config = text.split_once("# Written by vestibule hub setup.\n").unwrap().1.split_once("END\n").unwrap().0;
         let expected = "Match User hub
@@ -184,15 +202,22 @@ mod tests {
 ";
         assert_eq!(config, expected);
         assert!(text.starts_with("#!/bin/sh\n") && text.contains("#   localhost:20002  web2\n"), "{text}");
-        assert!(!text.contains('@') || text.matches('@').count() == 2, "a placeholder is left:\n{text}");
+        assert_eq!(text.matches('@').count(), 2, "a placeholder is left, beside YOU@HUB and root@localhost:\n{text}");
     }
 
     #[test]
     fn only_what_is_needed() {
-        let text = script("hub", &machines(11), true);
+        let text = script("hub", &machines(11), true).unwrap();
         assert!(text.contains("AllowStreamLocalForwarding remote\n") && text.contains("install -d -o"));
         assert!(text.contains("\nMaxStartups 100:30:500\nMatch User hub\n"));
-        assert!(!script("hub", &machines(10), false).contains("MaxStartups"));
+        assert!(!script("hub", &machines(10), false).unwrap().contains("MaxStartups"));
+    }
+
+    #[test]
+    fn a_machine_at_a_socket() {
+        let at_socket = Machine { port: NO_PORT, ..machines(1).remove(0) };
+        assert!(script("hub", std::slice::from_ref(&at_socket), false).unwrap_err().contains("--sockets"));
+        assert!(script("hub", &[at_socket], true).unwrap().contains("#   a socket         web1\n"));
     }
 
     #[test]

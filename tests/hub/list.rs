@@ -16,7 +16,7 @@ use crate::tunnel::Tunnel;
 #[test]
 fn machines_that_wait() {
     with_own_network("list::machines_that_wait", || {
-        let hub = Hub::started("list", 20_001, &["web1"]);
+        let hub = Hub::started("list", &["web1"]);
         let (web1, mut web2) = (Machine::started("web1"), Machine::new("web2"));
         // One person's key for both.
         web2.write("etc/vestibule/authorized_keys", &fs::read_to_string(web1.root.join("id.pub")).unwrap());

@@ -1,6 +1,8 @@
 //! The script of `vestibule hub setup`, run on a hub.
 
 use std::fs;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -16,7 +18,7 @@ fn the_script_makes_a_hub() {
         let mut hub = Hub::new("setup");
         let keys = [hub.new_key("web1"), hub.new_key("web2")];
         let setup = hub.place.join("setup.sh");
-        hub.write("setup.sh", &script(20_001, &keys[..1]));
+        hub.write("setup.sh", &script(&keys[..1], &[]));
         succeed(Command::new("shellcheck").arg(&setup));
         let first = hub.run(&["sh", setup.to_str().unwrap()]);
         assert!(first.status.success(), "{first:?}");
@@ -24,23 +26,28 @@ fn the_script_makes_a_hub() {
         let before = fs::read_to_string(&config).unwrap();
 
         // What sshd does not understand is taken back.
-        hub.write("setup.sh", &script(20_001, &keys[..1]).replace("    PermitTunnel no\n", "    Nonsense no\n"));
+        hub.write("setup.sh", &script(&keys[..1], &[]).replace("    PermitTunnel no\n", "    Nonsense no\n"));
         let wrong = hub.run(&["sh", setup.to_str().unwrap()]);
         assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
         assert!(String::from_utf8_lossy(&wrong.stderr).contains("Nonsense"), "{wrong:?}");
         assert_eq!(fs::read_to_string(&config).unwrap(), before);
 
-        hub.write("setup.sh", &script(20_001, &keys));
+        hub.write("setup.sh", &script(&keys, &["--base", "20001", "--sockets"]));
         let second = hub.run(&["sh", setup.to_str().unwrap()]);
         assert!(second.status.success(), "{second:?}");
         assert!(fs::read_to_string(&config).unwrap().contains("PermitListen localhost:20001 localhost:20002\n"));
 
         hub.start();
         // Its own port, yes; another's, a command, a connection onwards: no.
-        let mut tunnel =
-            ssh(&hub, &["-N", "-o", "ExitOnForwardFailure=yes", "-R", "localhost:20001:127.0.0.1:22"], &[]);
-        let mut tunnel = tunnel.spawn().unwrap();
-        hub.wait_for("the tunnel", || std::net::TcpStream::connect(("127.0.0.1", 20_001)).is_ok());
+        let socket = "/var/lib/hub-vestibule/web1:127.0.0.1:22";
+        let options = ["-N", "-o", "ExitOnForwardFailure=yes", "-R", "localhost:20001:127.0.0.1:22", "-R", socket];
+        let mut tunnel = ssh(&hub, &options, &[]).spawn().unwrap();
+        hub.wait_for("the tunnel", || TcpStream::connect(("127.0.0.1", 20_001)).is_ok());
+        hub.wait_for("the socket", || UnixStream::connect(hub.place.join("lib/hub-vestibule/web1")).is_ok());
+        // Not SIGKILL, which timeout could not pass on to ssh.
+        kill(Pid::from_raw(tunnel.id() as i32), Signal::SIGTERM).unwrap();
+        tunnel.wait().unwrap();
+        hub.wait_for("the port to be free", || TcpStream::connect(("127.0.0.1", 20_001)).is_err());
         for (options, command) in [
             (&["-N", "-o", "ExitOnForwardFailure=yes", "-R", "localhost:20002:127.0.0.1:22"][..], &[][..]),
             (&["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0.0.0.0:20001:127.0.0.1:22"], &[]),
@@ -52,9 +59,6 @@ fn the_script_makes_a_hub() {
             assert!(!refused.status.success() && refused.stdout.is_empty(), "{options:?} {command:?}: {refused:?}");
             assert!(!refused.stderr.is_empty(), "{options:?} {command:?}");
         }
-        // Not SIGKILL, which timeout could not pass on to ssh.
-        kill(Pid::from_raw(tunnel.id() as i32), Signal::SIGTERM).unwrap();
-        tunnel.wait().unwrap();
     });
 }
 

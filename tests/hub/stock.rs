@@ -21,7 +21,9 @@ impl Hub {
     pub fn new(name: &str) -> Self {
         let place = std::env::temp_dir().join(format!("vestibule-hub-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&place);
-        fs::create_dir_all(place.join("bin")).unwrap();
+        for directory in ["bin", "lib"] {
+            fs::create_dir_all(place.join(directory)).unwrap();
+        }
         let hub = Self { place, sshd: None };
         succeed(Command::new("cp").args(["-a", "/etc"]).arg(hub.place.join("etc")));
         let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers");
@@ -51,10 +53,10 @@ impl Hub {
     }
 
     /// One that runs, set up for these machines; each has a key of its name.
-    pub fn started(name: &str, base: u16, machines: &[&str]) -> Self {
+    pub fn started(name: &str, machines: &[&str]) -> Self {
         let mut hub = Self::new(name);
         let keys: Vec<PathBuf> = machines.iter().map(|machine| hub.new_key(machine)).collect();
-        hub.write("setup.sh", &script(base, &keys));
+        hub.write("setup.sh", &script(&keys, &[]));
         let run = hub.run(&["sh", hub.place.join("setup.sh").to_str().unwrap()]);
         assert!(run.status.success(), "{run:?}");
         hub.start();
@@ -129,12 +131,11 @@ impl Hub {
         }
     }
 
-    /// With its own /etc and /run; the rest is this machine's.
+    /// With its own /etc, /run and /var/lib; the rest is this machine's.
     fn command(&self, own: &[&str], command: &[&str]) -> Command {
         let mut unshare = Command::new("unshare");
-        let line =
-            "mount --bind \"$1\" /etc && mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && shift && exec \"$@\"";
-        unshare.arg("--mount").args(own).args(["sh", "-c", line, "sh"]).arg(self.place.join("etc")).args(command);
+        let line = "mount --bind \"$1/etc\" /etc && mount --bind \"$1/lib\" /var/lib && mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && shift && exec \"$@\"";
+        unshare.arg("--mount").args(own).args(["sh", "-c", line, "sh"]).arg(&self.place).args(command);
         let path = std::env::var("PATH").unwrap_or_default();
         unshare.env("PATH", format!("{}:{path}", self.place.join("bin").display())).stdin(Stdio::null());
         unshare
@@ -155,9 +156,9 @@ impl Drop for Hub {
 }
 
 /// What `vestibule hub setup` prints.
-pub fn script(base: u16, keys: &[PathBuf]) -> String {
+pub fn script(keys: &[PathBuf], options: &[&str]) -> String {
     let mut setup = Command::new(env!("CARGO_BIN_EXE_vestibule"));
-    setup.args(["hub", "setup", "--base", &base.to_string()]).args(keys).stdin(Stdio::null());
+    setup.args(["hub", "setup"]).args(options).args(keys).stdin(Stdio::null());
     let output = setup.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()

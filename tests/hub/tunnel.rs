@@ -253,7 +253,7 @@ impl Drop for Tunnel {
 
 /// A hub for the machine `web1`, and a host key that is another's.
 fn hub(name: &str) -> (Hub, String) {
-    let hub = Hub::started(name, ON_HUB, &["web1"]);
+    let hub = Hub::started(name, &["web1"]);
     let other = fs::read_to_string(hub.new_key("other")).unwrap();
     (hub, other)
 }
