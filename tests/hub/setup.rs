@@ -56,7 +56,10 @@ fn the_script_makes_a_hub() {
             (&["-s"], &["sftp"]),
         ] {
             let refused = ssh(&hub, options, command).output().unwrap();
-            assert!(refused.status.code() == Some(255) && refused.stdout.is_empty(), "{options:?} {command:?}: {refused:?}");
+            assert!(
+                refused.status.code() == Some(255) && refused.stdout.is_empty(),
+                "{options:?} {command:?}: {refused:?}"
+            );
             assert!(!refused.stderr.is_empty(), "{options:?} {command:?}");
         }
     });

@@ -135,7 +135,7 @@ fn a_hub_that_restarts_has_its_tunnel_back() {
         hub.start();
         hub.wait_for("the tunnel to be back", || TcpStream::connect(("127.0.0.1", ON_HUB)).is_ok());
         // That connection was the hub's: its target has nobody, which is said and harms nothing.
-        tunnel.wait_for("Connection refused");
+        tunnel.wait_for("-R localhost:20001 to 127.0.0.1:9100: a connection was closed");
         round_trip(ON_HUB);
         assert_eq!(tunnel.end(), Some(0), "{}", tunnel.log());
         hub.wait_for("the port to be free", || TcpStream::connect(("127.0.0.1", ON_HUB)).is_err());
