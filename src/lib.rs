@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod dial;
+pub mod dialler;
 pub mod flow;
 pub mod hardening;
 pub mod hub;

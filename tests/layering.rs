@@ -30,7 +30,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "plymouth's screen is told what is in the status, and nothing else",
     ),
     (
-        &["session/"],
+        &["session/", "dialler.rs"],
         &[
             "crate::daemon",
             "crate::image",
@@ -41,7 +41,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "tokio::process",
             "std::env",
         ],
-        "a session opens nothing and knows only the control protocol",
+        "a session, or a connection to a hub, opens nothing and knows only the control protocol",
     ),
     (
         &["dial/", "flow/"],
@@ -92,6 +92,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",
+            "config/dial.rs",
             "config/file.rs",
             "config/grants.rs",
             "config/initramfs_tools.rs",
@@ -99,6 +100,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "config/network/",
             "config/role.rs",
             "config/role_entry.rs",
+            "control/dial.rs",
             "control/message.rs",
             "dial/error.rs",
             "dial/pin.rs",
@@ -142,7 +144,6 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "sftp/long_name.rs",
             "sftp/message/",
             "sftp/path.rs",
-            "tunnel/backoff.rs",
             "tunnel/forward.rs",
         ],
         &["tokio", "std::fs", "std::env", "std::process", "Instant::now", "SystemTime"],
@@ -152,7 +153,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
 
 /// The only places that may start programs; `daemon/console/capture.rs` starts our own relay.
 const MAY_RUN: &[&str] = &[
-    "daemon/listener/process.rs",
+    "daemon/confined.rs",
     "daemon/rescue/",
     "daemon/prompt/cryptsetup.rs",
     "daemon/prompt/systemctl.rs",

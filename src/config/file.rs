@@ -7,6 +7,7 @@ use serde::{
 
 use super::{
     cmdline::CommandLine,
+    dial::{self, Dial},
     key::{self, KeyPlace},
     network::{NetworkConfig, section},
 };
@@ -38,6 +39,12 @@ pub struct Settings {
     /// Volumes whose key file is fed.
     #[serde(rename = "key")]
     pub keys: Vec<KeyPlace>,
+    /// Hubs through which this machine is reached.
+    #[serde(rename = "dial")]
+    pub hubs: Vec<Dial>,
+    /// Whether to dial them.
+    #[serde(skip)]
+    pub dialling: bool,
     /// Read by [`super::role_entry`].
     #[serde(rename = "role", deserialize_with = "read_elsewhere")]
     pub roles: (),
@@ -53,6 +60,8 @@ impl Default for Settings {
             console_capture: true,
             allow_no_keys: false,
             keys: Vec::new(),
+            hubs: Vec::new(),
+            dialling: true,
             roles: (),
         }
     }
@@ -126,7 +135,8 @@ impl Settings {
             "login-seconds" => self.login_seconds = number()?,
             "network" => self.network = flag()?,
             "console-capture" => self.console_capture = flag()?,
-            _ => return Err("no such setting (port, login-seconds, network, console-capture)".to_owned()),
+            "dial" => self.dialling = flag()?,
+            _ => return Err("no such setting (port, login-seconds, network, console-capture, dial)".to_owned()),
         }
         self.check()
     }
@@ -135,7 +145,7 @@ impl Settings {
         match self {
             Self { port: 0, .. } => Err("port must be from 1 to 65535".to_owned()),
             Self { login_seconds: 0 | 3601.., .. } => Err("login-seconds must be from 1 to 3600".to_owned()),
-            good => key::check(&good.keys).map(|()| good),
+            good => key::check(&good.keys).and_then(|()| dial::check(&good.hubs)).map(|()| good),
         }
     }
 }
@@ -186,6 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn the_hubs_in_the_shipped_example_are_understood() {
+        let example = include_str!("../../config.example.toml");
+        let block = example.split_once("# [[dial]]").unwrap().1.split_once("\n\n").unwrap().0;
+        let (settings, _) = parse(&format!("[[dial]]{}", block.replace("\n# ", "\n"))).unwrap();
+        assert_eq!(
+            (settings.hubs[0].name.as_str(), settings.hubs[0].hub().as_str()),
+            ("office", "boxes@hub.example.com:22")
+        );
+    }
+
+    #[test]
     fn the_network_is_a_switch_or_a_section() {
         for (text, network, configured) in [
             ("network = false", false, false),
@@ -219,10 +240,11 @@ mod tests {
     #[test]
     fn the_kernel_command_line_wins_where_it_makes_sense() {
         let line = CommandLine::parse(
-            "vestibule.port=2200 vestibule.network=0 vestibule.console-capture=0 vestibule.port=x vestibule.nope quiet",
+            "vestibule.port=2200 vestibule.network=0 vestibule.console-capture=0 vestibule.dial=0 vestibule.port=x vestibule.nope quiet",
         );
         let (settings, problems) = Settings::default().with(&line);
         assert_eq!((settings.port, settings.network, settings.console_capture), (2200, false, false));
+        assert!(!settings.dialling);
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[0].contains("vestibule.port = x"), "{problems:?}");
     }

@@ -4,6 +4,7 @@
 pub mod cmdline;
 pub mod cryptdevice;
 pub mod destination;
+pub mod dial;
 pub mod family;
 pub mod file;
 mod firmware;
@@ -27,6 +28,8 @@ pub const CONFIG_FILE: &str = "/etc/vestibule/config.toml";
 pub const HOST_KEY: &str = "/etc/vestibule/ssh_host_ed25519_key";
 /// A certificate for it, as `ssh-keygen -h -s` makes it; optional.
 pub const HOST_CERTIFICATE: &str = "/etc/vestibule/ssh_host_ed25519_key-cert.pub";
+/// The key to log in to hubs with.
+pub const DIAL_KEY: &str = "/etc/vestibule/dial_ed25519_key";
 /// Where authorised keys are looked for; the first that exists counts.
 pub const AUTHORIZED_KEYS: [&str; 2] = ["/etc/vestibule/authorized_keys", "/root/.ssh/authorized_keys"];
 
@@ -52,6 +55,8 @@ pub struct Config {
     pub host_key: Option<Secret>,
     /// As it stands in the file, if there is one. Not parsed here.
     pub host_certificate: Option<String>,
+    /// In OpenSSH's format; only looked for where there are hubs. Not parsed here.
+    pub dial_key: Option<Secret>,
     /// One sentence for each thing that is wrong.
     pub problems: Vec<String>,
 }
@@ -90,12 +95,10 @@ impl Config {
         let (settings, ignored) = from_file.with(&command_line);
         problems.extend(ignored);
         let authorized_keys = first_of(root, &AUTHORIZED_KEYS, &mut problems);
-        let host_key = match read(root, HOST_KEY) {
-            Ok(key) => key.map(|text| Secret::new(text.into_bytes())),
-            Err(reason) => {
-                problems.push(reason);
-                None
-            }
+        let host_key = secret(root, HOST_KEY, &mut problems);
+        let dial_key = match settings.hubs.is_empty() {
+            true => None,
+            false => secret(root, DIAL_KEY, &mut problems),
         };
         let host_certificate = read(root, HOST_CERTIFICATE).unwrap_or_else(|reason| {
             problems.push(reason);
@@ -111,6 +114,7 @@ impl Config {
             authorized_keys,
             host_key,
             host_certificate,
+            dial_key,
             problems,
         }
     }
@@ -144,6 +148,14 @@ fn initramfs_conf(root: &Root) -> Option<String> {
         text.push_str(&snippet);
     }
     Some(text)
+}
+
+fn secret(root: &Root, path: &str, problems: &mut Vec<String>) -> Option<Secret> {
+    let text = read(root, path).unwrap_or_else(|reason| {
+        problems.push(reason);
+        None
+    });
+    text.map(|text| Secret::new(text.into_bytes()))
 }
 
 fn first_of(root: &Root, paths: &[&str], problems: &mut Vec<String>) -> (String, String) {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::dial::Hub;
 use crate::config::grants::{Granted, Narrowing};
 use crate::config::role::Roles;
 use crate::secret::Secret;
@@ -148,6 +149,8 @@ pub struct Status {
     pub emergency: Option<String>,
     /// What holds the boot at hand-over, and for how long still, in a sentence.
     pub hold: Option<String>,
+    /// Through which it is reached.
+    pub hubs: Vec<Hub>,
 }
 
 /// One question that was answered, and what came of it.

@@ -2,6 +2,7 @@
 //! stream socket. One request opens one numbered stream of events.
 
 pub mod client;
+pub mod dial;
 pub mod frame;
 pub mod message;
 pub mod server;

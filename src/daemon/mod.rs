@@ -1,12 +1,15 @@
 //! The long-lived process: builds the parts, starts them, orders the stop.
 
 mod clock;
+mod confined;
 pub mod console;
 pub mod descriptors;
+pub mod dial;
 mod hold;
 mod house;
 pub mod lifecycle;
 pub mod listener;
+mod local;
 pub mod net;
 mod once;
 pub mod plymouth;
@@ -16,15 +19,11 @@ pub mod ready;
 pub mod rescue;
 mod sources;
 
-use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use russh::keys::PublicKey;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -32,14 +31,16 @@ use crate::config::family::Family;
 use crate::config::network::NetworkConfig;
 use crate::config::{Config, HOST_CERTIFICATE, HOST_KEY};
 use crate::control::SOCKET;
+use crate::control::dial::Hub;
 use crate::control::message::{Link, Phase, Setup, Status};
-use crate::control::server::{self, Access, House};
+use crate::control::server::House;
 use crate::root::Root;
 use crate::secret::Secret;
 use crate::session::ssh::authorized_keys;
 use crate::{hardening, image, kmsg};
 use console::Console;
 use console::capture::Capture;
+use dial::Dials;
 use hold::Holds;
 use house::Rooms;
 use lifecycle::{Lifecycle, Stopper};
@@ -51,9 +52,6 @@ use prompt::broker::View;
 use prompt::emergency::{self, Hold};
 use rescue::Rescue;
 use sources::Sources;
-
-/// Accepting fails when descriptors or memory are short; that is not mended by trying at once.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Threads that start session processes, when there are any to start: the daemon itself doesn't wait for that.
 const STARTERS: usize = 2;
@@ -90,7 +88,7 @@ pub fn main(root: Root, family: Option<Family>, once: bool) -> anyhow::Result<()
 /// The whole life of the daemon, in order.
 async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> anyhow::Result<()> {
     let (mut lifecycle, stopper) = Lifecycle::start().context("taking over the signals")?;
-    let control = ControlSocket::bind(&root).await?;
+    let control = local::ControlSocket::bind(&root).await?;
     let (network, mut problems) = NetworkConfig::choose(&config.command_line, config.settings.configured.as_ref());
     problems.extend(config.problems.iter().cloned());
     for problem in &problems {
@@ -111,7 +109,7 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
     let once = once.then(|| stopper.clone());
     let resolver = net.as_ref().map_or_else(|| Resolver::alone(&root), Net::resolver);
-    let rescue = Arc::new(Rescue::new(root.clone(), resolver));
+    let rescue = Arc::new(Rescue::new(root.clone(), resolver.clone()));
     let holds = Holds::default();
     let house = Arc::new(Rooms {
         broker: broker.clone(),
@@ -124,13 +122,15 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
         holds: holds.clone(),
     });
     let port = config.settings.port;
-    let (_entrance, arrivals) = Entrance::new(); // for whoever brings streams that are no connections to our port
+    let (entrance, arrivals) = Entrance::new();
+    let around = dial::Around { resolver, links: net.as_ref().map(Net::links), entrance, stopping: stopped.clone() };
+    let dials = Dials::start(&config, around);
     let outside = Outside { arrivals, stopping: stopped.clone(), once };
     let listener = start_listener(config, &root, house.clone(), outside, &mut problems);
-    let seen = (broker.view(), hold, net.as_ref().map(Net::links), holds.clone());
+    let seen = (broker.view(), hold, net.as_ref().map(Net::links), holds.clone(), dials.states());
     let observer = crate::task::spawn(observe(seen, problems, (status, stopped.clone())));
     let message = listener.is_some().then(|| plymouth::start(root.clone(), statuses, stopped.clone(), port));
-    let serving = crate::task::spawn(serve_locally(control, house));
+    let serving = crate::task::spawn(local::serve(control, house));
 
     let reason = lifecycle.reason().await;
     holds.wait(lifecycle.signal()).await;
@@ -144,6 +144,7 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
     {
         log::error!("the SSH listener ended badly: {error}; going on");
     }
+    dials.leave().await; // no earlier: sessions say goodbye through them
     if let Some(message) = message
         && let Err(error) = message.await
     {
@@ -235,12 +236,18 @@ fn usable_host_key(host_key: Option<Secret>) -> Result<(Secret, PublicKey), Stri
     Ok((host_key, key.public_key().clone()))
 }
 
-/// What the broker, the emergency watch and the network publish, and what holds the boot.
-type Seen = (watch::Receiver<View>, watch::Receiver<Option<Hold>>, Option<watch::Receiver<Arc<[Link]>>>, Holds);
+/// What the broker, the emergency watch and the network publish, what holds the boot, and how hubs do.
+type Seen = (
+    watch::Receiver<View>,
+    watch::Receiver<Option<Hold>>,
+    Option<watch::Receiver<Arc<[Link]>>>,
+    Holds,
+    watch::Receiver<Vec<Hub>>,
+);
 
 /// Puts what they know into the one status that clients watch.
 async fn observe(
-    (mut view, mut hold, links, holds): Seen,
+    (mut view, mut hold, links, holds, mut hubs): Seen,
     problems: Vec<String>,
     (status, mut stopping): (watch::Sender<Arc<Status>>, watch::Receiver<bool>),
 ) {
@@ -259,6 +266,7 @@ async fn observe(
         now.problems.clone_from(&problems);
         now.emergency = hold.borrow_and_update().as_ref().map(Hold::in_words);
         now.hold = holds.in_words();
+        now.hubs.clone_from(&hubs.borrow_and_update());
         status.send_replace(Arc::new(now));
         tokio::select! {
             changed = links.changed() => if changed.is_err() {
@@ -266,6 +274,7 @@ async fn observe(
             },
             Ok(()) = view.changed() => {}
             Ok(()) = hold.changed() => {}
+            Ok(()) = hubs.changed() => {}
             () = held.changed() => {}
             Ok(()) = stopping.changed() => {}
             else => return, // the daemon is ending
@@ -296,45 +305,7 @@ fn empty_status(host: &str) -> Status {
         problems: Vec::new(),
         emergency: None,
         hold: None,
-    }
-}
-
-/// The socket for local clients; it and its directory are removed on drop, so that nothing of it is in the real root.
-struct ControlSocket {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl ControlSocket {
-    async fn bind(root: &Root) -> anyhow::Result<Self> {
-        let path = root.join(SOCKET);
-        let directory = path.parent().expect("the path has a directory");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .with_context(|| format!("making {}", directory.display()))?;
-        if UnixStream::connect(&path).await.is_ok() {
-            bail!("another vestibule daemon is running (it answers at {})", path.display());
-        }
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing the old {}", path.display()));
-            }
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path).with_context(|| format!("making {}", path.display()))?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
-            .with_context(|| format!("closing {}", path.display()))?;
-        Ok(Self { listener, path })
-    }
-}
-
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        if let Err(error) = remove_socket(&self.path) {
-            log::warn!("{error:#}");
-        }
+        hubs: vec![],
     }
 }
 
@@ -343,30 +314,5 @@ pub async fn clean_up_after(root: &Root) -> anyhow::Result<()> {
     kmsg::start(root);
     net::take_back(root).await;
     prompt::feed::Feed::clean_up(root, &Config::load(root).settings.keys);
-    remove_socket(&root.join(SOCKET))
-}
-
-/// Removes the control socket with its directory, which holds only what is ours.
-fn remove_socket(path: &Path) -> anyhow::Result<()> {
-    let directory = path.parent().expect("the path has a directory");
-    std::fs::remove_dir_all(directory).with_context(|| format!("removing {}", directory.display()))
-}
-
-async fn serve_locally(control: ControlSocket, house: Arc<Rooms>) {
-    loop {
-        match control.listener.accept().await {
-            Ok((stream, _)) => {
-                let house = house.clone();
-                crate::task::spawn(async move {
-                    if let Err(error) = server::serve(stream, Access::Local, house).await {
-                        log::warn!("a local client broke the control protocol: {error}");
-                    }
-                });
-            }
-            Err(error) => {
-                log::warn!("accepting a local client failed: {error}; trying again");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
+    local::remove_socket(&root.join(SOCKET))
 }

@@ -88,6 +88,15 @@ impl Pins {
         texts.iter().map(|text| text.as_ref().parse()).collect::<Result<_, _>>().map(Self)
     }
 
+    /// As [`Pins::parse`] reads them.
+    pub fn texts(&self) -> Vec<String> {
+        let text = |pin: &Pin| match pin {
+            Pin::Key(key) => key.to_openssh().expect("a key that was read can be written"),
+            Pin::Fingerprint(text) => text.clone(),
+        };
+        self.0.iter().map(text).collect()
+    }
+
     /// Whether the hub's key is one of them.
     pub fn check(&self, offered: &PublicKey) -> Result<(), Error> {
         if self.0.iter().any(|pin| pin.is(offered)) {
@@ -147,6 +156,7 @@ mod tests {
             assert!(refused.contains(&sha256(&key(OTHER))), "{refused}");
         }
         let both = Pins::parse(&[OTHER, KEY]).unwrap();
+        assert_eq!(Pins::parse(&both.texts()), Ok(both.clone()));
         assert!(both.check(&key(KEY)).is_ok() && both.check(&key(OTHER)).is_ok());
     }
 

@@ -9,7 +9,7 @@ use super::keys;
 use crate::config::grants::Permitted;
 use crate::config::network::NetworkConfig;
 use crate::config::role::Role;
-use crate::config::{AUTHORIZED_KEYS, CONFIG_FILE, Config, HOST_CERTIFICATE, HOST_KEY, HOST_NAME};
+use crate::config::{AUTHORIZED_KEYS, CONFIG_FILE, Config, DIAL_KEY, HOST_CERTIFICATE, HOST_KEY, HOST_NAME};
 use crate::root::Root;
 use crate::session::ssh::authorized_keys;
 
@@ -58,6 +58,15 @@ pub fn check(root: &Root) -> Findings {
                 }
                 Some(Ok(_)) | None => {}
             }
+        }
+    }
+    if !config.settings.hubs.is_empty() {
+        match config.dial_key.map(|key| keys::parse(key.expose())) {
+            None => {
+                found.errors.push(format!("there is no key {DIAL_KEY} to log in to hubs with: run \"vestibule keys\""))
+            }
+            Some(Err(error)) => found.errors.push(format!("{DIAL_KEY}: {error:#}")),
+            Some(Ok(_)) => {}
         }
     }
     let role = |name: &String| config.roles.find(name);
@@ -120,6 +129,7 @@ pub fn print_files(root: &Root) {
     ]
     .into_iter()
     .chain((!config.settings.keys.is_empty()).then_some(EARLY))
+    .chain((!config.settings.hubs.is_empty()).then_some((DIAL_KEY, DIAL_KEY)))
     {
         let source = root.join(source);
         if source.exists() {
@@ -198,6 +208,17 @@ mod tests {
         assert!(role("shell = true\ngateway-ports = true").warnings[0].contains("may not listen"));
         let wrong = role("shel = true");
         assert!(wrong.errors[0].contains("config.toml: line 3: [role] shel") && wrong.errors.len() == 1, "{wrong:?}");
+    }
+
+    #[test]
+    fn who_dials_has_a_key_for_it() {
+        let hub = |key: &str| format!("[[dial]]\nhub = \"box@hub\"\nlisten = 20022\nhost-key = \"{key}\"\n");
+        let root = host(KEY, &hub(KEY.trim_end_matches(" me\n")));
+        assert!(check(&root).errors[0].contains("dial_ed25519_key"), "{:?}", check(&root).errors);
+        keys::command(&root).unwrap();
+        assert_eq!(check(&root).errors, [""; 0]);
+        root.put(CONFIG_FILE, hub("any").as_bytes());
+        assert!(check(&root).errors[0].contains("is no host key"), "{:?}", check(&root).errors);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The host key: made at the first image build, kept, and reused, so that `known_hosts` stays true.
+//! The host key: made at the first image build, kept, and reused, so that `known_hosts` stays true. And the key with which
+//! the machine logs in to its hubs, where it has any.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -8,29 +9,31 @@ use anyhow::{Context, bail};
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
-use russh::keys::{Certificate, PrivateKey, PublicKey};
+use russh::keys::{Certificate, HashAlg, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
-use crate::config::{Config, HOST_KEY, host_name};
+use crate::config::dial::Dial;
+use crate::config::{Config, DIAL_KEY, HOST_KEY, host_name};
 use crate::root::Root;
 use crate::session::ssh::authorized_keys::fingerprint;
 
 /// Makes the host key below `root` unless there is one, and returns its public half. A key that is there but can't be
 /// read is an error and stays as it is: replacing it would make every `known_hosts` a false alarm.
 pub fn ensure(root: &Root) -> anyhow::Result<(PublicKey, bool)> {
-    let path = root.join(HOST_KEY);
+    ensure_at(root, HOST_KEY)
+}
+
+fn ensure_at(root: &Root, place: &str) -> anyhow::Result<(PublicKey, bool)> {
+    let path = root.join(place);
     match std::fs::read(&path).map(Zeroizing::new) {
         Ok(text) => {
             let key = parse(&text).with_context(|| {
-                format!(
-                    "the host key {} can't be used; restore it, or remove it to have a new one made",
-                    path.display()
-                )
+                format!("the key {} can't be used; restore it, or remove it to have a new one made", path.display())
             })?;
             Ok((key.public_key().clone(), false))
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok((create(root)?, true)),
-        Err(error) => Err(error).with_context(|| format!("reading the host key {}", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok((create(root, place)?, true)),
+        Err(error) => Err(error).with_context(|| format!("reading the key {}", path.display())),
     }
 }
 
@@ -68,30 +71,52 @@ pub fn known_hosts_line(host: &str, port: u16, key: &PublicKey) -> anyhow::Resul
 /// `vestibule keys`: the key is there afterwards, and its fingerprint and `known_hosts` line are printed.
 pub fn command(root: &Root) -> anyhow::Result<()> {
     let (key, made) = ensure(root)?;
-    let port = Config::load(root).settings.port;
+    let settings = Config::load(root).settings;
     println!("{} host key {HOST_KEY}", if made { "made the" } else { "keeping the" });
     println!("fingerprint: {}", fingerprint(&key));
-    println!("known_hosts: {}", known_hosts_line(&host_name(root), port, &key)?);
+    println!("known_hosts: {}", known_hosts_line(&host_name(root), settings.port, &key)?);
+    if !settings.hubs.is_empty() {
+        let (dialling, made) = ensure_at(root, DIAL_KEY)?;
+        println!("{} key to log in to hubs with {DIAL_KEY}", if made { "made the" } else { "keeping the" });
+        for hub in &settings.hubs {
+            println!("authorized_keys of {}: {}", hub.hub(), hub_line(root, hub, &key, &dialling)?);
+        }
+    }
     Ok(())
 }
 
-fn create(root: &Root) -> anyhow::Result<PublicKey> {
+/// What the hub's administrator puts into that account's authorized_keys.
+fn hub_line(root: &Root, hub: &Dial, host: &PublicKey, dialling: &PublicKey) -> anyhow::Result<String> {
+    let key = PublicKey::from(dialling.key_data().clone()).to_openssh().context("writing the public key")?;
+    Ok(format!("{} {key} {}", hub.key_options(machine_number(host)), host_name(root)))
+}
+
+/// What `listen = "from-machine"` goes by: SHA-256 of the public host key, as in its fingerprint.
+pub fn machine_number(host: &PublicKey) -> [u8; 32] {
+    host.fingerprint(HashAlg::Sha256).sha256().expect("it was asked for by this")
+}
+
+fn create(root: &Root, place: &str) -> anyhow::Result<PublicKey> {
     let mut seed = Zeroizing::new([0; 32]);
     let mut filled = 0;
     while filled < seed.len() {
         filled += rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty())
-            .context("getting random bytes for the host key")?;
+            .context("getting random bytes for a key")?;
     }
     let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
-    let key = PrivateKey::new(pair, "vestibule").context("making the host key")?;
-    store(root, &key)?;
+    let key = PrivateKey::new(pair, "vestibule").context("making a key")?;
+    store_at(root, place, &key)?;
     Ok(key.public_key().clone())
 }
 
 /// Writes the host key below `root`, readable by root only.
 pub fn store(root: &Root, key: &PrivateKey) -> anyhow::Result<()> {
-    let text = key.to_openssh(LineEnding::LF).context("writing the host key")?;
-    let path = root.join(HOST_KEY);
+    store_at(root, HOST_KEY, key)
+}
+
+fn store_at(root: &Root, place: &str, key: &PrivateKey) -> anyhow::Result<()> {
+    let text = key.to_openssh(LineEnding::LF).context("writing a key")?;
+    let path = root.join(place);
     let directory = path.parent().expect("the path has a directory");
     DirBuilder::new()
         .recursive(true)
@@ -116,6 +141,8 @@ pub fn store(root: &Root, key: &PrivateKey) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::dial::Machine;
+    use crate::dial::Listen;
     use crate::root::tests::Fixture;
     use std::os::unix::fs::PermissionsExt;
 
@@ -136,6 +163,25 @@ mod tests {
         std::fs::write(root.join(HOST_KEY), "garbage").unwrap();
         assert!(format!("{:#}", ensure(&root).unwrap_err()).contains("can't be used"));
         assert_eq!(std::fs::read(root.join(HOST_KEY)).unwrap(), b"garbage");
+    }
+
+    #[test]
+    fn the_line_for_the_hub_is_for_the_port_that_is_asked_for() {
+        let root = Fixture::new(&[]);
+        let (host, _) = ensure(&root).unwrap();
+        let config = format!(
+            "[[dial]]\nhub = \"box@hub\"\nhost-key = \"{}\"\nlisten = \"from-machine\"\n",
+            host.to_openssh().unwrap()
+        );
+        root.put("etc/vestibule/config.toml", config.as_bytes());
+        command(&root).unwrap();
+        let (dialling, made) = ensure_at(&root, DIAL_KEY).unwrap();
+        assert!(!made && dialling.key_data() != host.key_data());
+        let hub = &Config::load(&root).settings.hubs[0];
+        let machine = Machine { name: "x", key: machine_number(&host) };
+        let Ok(Listen::Port { port, .. }) = hub.listen(&machine, [192, 0, 2, 1].into()) else { panic!("no port") };
+        let line = hub_line(&root, hub, &host, &dialling).unwrap();
+        assert!(line.contains(&format!("permitlisten=\"localhost:{port}\"")), "{line}");
     }
 
     #[test]

@@ -298,6 +298,7 @@ mod tests {
             network: vec![link],
             emergency: None,
             hold: None,
+            hubs: vec![],
             problems: words(problems),
         }
     }

@@ -279,6 +279,7 @@ impl Screen {
         lines[0].extend(std::iter::repeat_n('─', fill));
         let held = [status.emergency.as_deref(), status.hold.as_deref()];
         lines.extend(held.into_iter().flatten().map(|why| format!("! {}", text::printable(why))));
+        lines.extend(status.hubs.iter().map(|hub| format!("  hub {}", text::printable(&text::hub(hub)))));
         for question in &status.questions {
             let mark = if self.chosen == Some(one(question)) { '▸' } else { ' ' };
             lines.push(format!("{mark} {}", text::question(question)));

@@ -1,5 +1,6 @@
 //! Questions, verdicts and status as text for people, and as an exit status for scripts. Pure.
 
+use crate::control::dial::Hub;
 use crate::control::message::{Kind, Outcome, Phase, Question, Stage, Status, Verdict};
 
 /// Exit statuses of `unlock`: the interface that people script against.
@@ -86,6 +87,9 @@ pub fn status(status: &Status) -> String {
         let note = link.note.as_deref().map(|note| format!("; {}", printable(note))).unwrap_or_default();
         text += &format!("  network   {}: {addresses}{how}{note}\n", printable(&link.name));
     }
+    for hub in &status.hubs {
+        text += &format!("  hub       {}\n", printable(&self::hub(hub)));
+    }
     for problem in &status.problems {
         text += &format!("  problem   {}\n", printable(problem));
     }
@@ -94,6 +98,15 @@ pub fn status(status: &Status) -> String {
 
 fn in_parentheses(device: &Option<String>) -> String {
     device.as_deref().map(|device| format!(" ({})", printable(device))).unwrap_or_default()
+}
+
+/// One line on a hub; not made printable.
+pub fn hub(hub: &Hub) -> String {
+    match (&hub.listening, &hub.problem) {
+        (Some(place), _) => format!("{}: reached at {place} of {}", hub.name, hub.hub),
+        (None, Some(problem)) => format!("{}: not reached at {}: {problem}", hub.name, hub.hub),
+        (None, None) => format!("{}: {} is being dialled", hub.name, hub.hub),
+    }
 }
 
 pub fn phase(phase: Phase) -> &'static str {
@@ -139,6 +152,7 @@ fn tries(left: u32) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::control::dial::HubState;
     use crate::control::message::{GivenUp, PromptId, RECOVERY, Volume};
 
     pub fn asked(volume: &str) -> Question {
@@ -167,6 +181,7 @@ pub mod tests {
             problems: vec![],
             emergency: None,
             hold: None,
+            hubs: vec![],
         }
     }
 
@@ -203,6 +218,13 @@ pub mod tests {
         all.gave_up = vec![GivenUp { name: "v\x1b".to_owned(), device: steering(), why: steering() }];
         all.emergency = steering();
         all.hold = steering();
+        all.hubs = vec![Hub {
+            name: "n\x1b".to_owned(),
+            hub: "box@h\r".to_owned(),
+            state: HubState::Waiting,
+            listening: None,
+            problem: steering(),
+        }];
         assert!(status(&all).chars().all(|c| c == '\n' || !c.is_control()), "{:?}", status(&all));
     }
 

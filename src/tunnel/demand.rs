@@ -19,6 +19,10 @@ impl Demand {
         Wanted(self.clone())
     }
 
+    pub fn is_there(&self) -> bool {
+        *self.0.borrow() > 0
+    }
+
     /// Until somebody needs it.
     pub async fn wanted(&self) {
         self.wait_for(|count| count > 0).await;

@@ -4,7 +4,6 @@
 //! The story of one run: take the lock, listen for `-L`, then again and again: dial (`link`), have the hub listen for
 //! `-R`, carry what comes, until the connection is gone or nobody needs it.
 
-mod backoff;
 mod demand;
 pub mod forward;
 pub mod identity;
@@ -24,9 +23,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::daemon::net::resolve::Resolver;
 use crate::daemon::ready;
+use crate::dial::backoff::Backoff;
 use crate::kmsg;
 use crate::root::Root;
-use backoff::Backoff;
 use demand::Demand;
 use forward::{Destination, Forward};
 use link::{Ended, Hubs, Link};
@@ -141,11 +140,15 @@ async fn run(plan: &Plan, local: &[Forward], resolver: Resolver) -> anyhow::Resu
     }
     loop {
         if plan.idle.is_some() {
+            if !demand.is_there() {
+                backoff = Backoff::default(); // whoever comes next has not waited yet
+            }
             select! {
                 () = demand.wanted() => {}
                 () = end.told() => return Ok(()),
             }
         }
+        let mut lasted = Duration::ZERO;
         let dialled = select! {
             dialled = Link::make(&plan.to, &plan.remote, &resolver) => dialled,
             () = end.told() => return Ok(()),
@@ -167,7 +170,7 @@ async fn run(plan: &Plan, local: &[Forward], resolver: Resolver) -> anyhow::Resu
                     () = end.told() => Next::Told,
                 };
                 drop(hub);
-                backoff.lasted(since.elapsed());
+                lasted = since.elapsed();
                 link.leave().await;
                 next
             }
@@ -187,7 +190,7 @@ async fn run(plan: &Plan, local: &[Forward], resolver: Resolver) -> anyhow::Resu
             }
         }
         select! {
-            () = sleep(backoff.next(chance())) => {}
+            () = sleep(backoff.wait(lasted, random())) => {}
             () = end.told() => return Ok(()),
         }
     }
@@ -211,9 +214,9 @@ impl End {
     }
 }
 
-fn chance() -> u8 {
-    let mut byte = [128];
+fn random() -> u32 {
+    let mut bytes = [0; 4];
     // Without random numbers all wait equally long, which is no reason to end.
-    let _ = rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK);
-    byte[0]
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
+    u32::from_ne_bytes(bytes)
 }

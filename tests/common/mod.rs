@@ -1,5 +1,6 @@
 //! A machine that waits: the daemon on a fixture root, an asker that speaks systemd's protocol, and OpenSSH clients.
 
+pub mod hub;
 pub mod terminal;
 
 use std::fs;
@@ -64,8 +65,18 @@ impl Machine {
 
     /// The daemon, with more arguments of `serve`.
     pub fn start_with(&mut self, arguments: &[&str]) {
+        self.start_by(Command::new(env!("CARGO_BIN_EXE_vestibule")), arguments);
+    }
+
+    /// The daemon in a network namespace (ip-netns(8)).
+    pub fn start_in(&mut self, namespace: &str) {
+        let mut ip = Command::new("ip");
+        ip.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_vestibule")]);
+        self.start_by(ip, &[]);
+    }
+
+    fn start_by(&mut self, mut daemon: Command, arguments: &[&str]) {
         let log = fs::File::create(self.root.join("stderr")).unwrap();
-        let mut daemon = Command::new(env!("CARGO_BIN_EXE_vestibule"));
         daemon.args(["serve", "--root"]).arg(&self.root).args(arguments);
         // As systemd has it; a test that listens there makes it before.
         let notify = self.root.join("notify");

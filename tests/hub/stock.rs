@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::common::hub::{libraries, unpacked};
 
 /// For anything that comes to be, also on a machine with other work.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -26,14 +28,10 @@ impl Hub {
         }
         let hub = Self { place, sshd: None };
         succeed(Command::new("cp").args(["-a", "/etc"]).arg(hub.place.join("etc")));
-        let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers");
-        assert!(servers.join("usr/sbin/sshd").exists(), "sshd is missing; type: scripts/deps");
         // Libraries that this machine lacks lie beside it.
-        let sshd = format!(
-            "#!/bin/sh\nLD_LIBRARY_PATH={0}/usr/lib/{1}-linux-gnu exec {0}/usr/sbin/sshd \"$@\"\n",
-            servers.display(),
-            std::env::consts::ARCH
-        );
+        let (sshd, libraries) = (unpacked("sshd"), libraries());
+        let (sshd, libraries) = (sshd.display(), libraries.display());
+        let sshd = format!("#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {sshd} \"$@\"\n");
         hub.write_program("bin/sshd", &sshd);
         let passwd = fs::read_to_string(hub.place.join("etc/passwd")).unwrap();
         if !passwd.contains("\nsshd:") {

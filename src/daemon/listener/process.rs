@@ -1,14 +1,12 @@
 //! The session process of one connection: started, listened to, ended.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -17,6 +15,7 @@ use super::origin::Origin;
 use super::penalty::Offence;
 use crate::control::message::Setup;
 use crate::control::server::{self, Access, House, Report, SessionAccess};
+use crate::daemon::confined::{self, Child};
 
 /// A session ends itself when nobody logs in in time; one that doesn't is ended this much later.
 const LOGIN_GRACE: Duration = Duration::from_secs(5);
@@ -37,22 +36,10 @@ pub struct Surroundings {
 }
 
 impl Session {
-    /// The session process: the connection, a stream socket of any family, is its descriptor 0, the daemon its descriptor 1, and it has nothing else.
+    /// The session process, for a stream socket of any family.
     pub async fn start(stream: TcpStream) -> std::io::Result<Self> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg("session")
-            .env_clear()
-            .stdin(OwnedFd::from(stream.into_std()?))
-            .stdout(Stdio::from(OwnedFd::from(theirs)))
-            .process_group(0)
-            .kill_on_drop(true);
-        // Starting waits until the new program runs (vfork(2)). On a busy machine that takes a while, and those who have
-        // logged in should not wait for it.
-        let child = tokio::task::spawn_blocking(move || command.spawn()).await.map_err(std::io::Error::other)??;
-        Ok(Self { child, control: UnixStream::from_std(ours)? })
+        let (child, control) = confined::start("session", stream.into_std()?.into()).await?;
+        Ok(Self { child, control })
     }
 
     /// Until the process has ended, has no business any more, or has to make room. `setup.login_seconds` are what is

@@ -1,0 +1,250 @@
+//! One hub: dialled, listened through, lost, dialled again.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Around, Identity};
+use crate::config::dial::Dial;
+use crate::control::dial::{self as message, Hub, HubState, Order, Report};
+use crate::control::{frame, stream};
+use crate::daemon::confined::{self, Child};
+use crate::daemon::listener::entrance::Arrival;
+use crate::daemon::listener::origin::Origin;
+use crate::dial::USER_TIMEOUT_MS;
+use crate::dial::backoff::Backoff;
+
+/// From a connection to where the hub listens. The process has its own deadlines, which add up to less.
+const START: Duration = Duration::from_secs(60);
+/// How long the process may take to end. It waits for half a second each for the last bytes, and for its goodbye.
+const END: Duration = Duration::from_secs(2);
+/// What an address begins with that reaches nobody but neighbours.
+const LINK_LOCAL: &str = "fe80:";
+
+/// Keeps one hub dialled.
+pub struct Task {
+    pub dial: Dial,
+    /// Its place among those that are shown.
+    pub index: usize,
+    pub identity: Arc<Identity>,
+    pub around: Arc<Around>,
+    pub shown: Arc<watch::Sender<Vec<Hub>>>,
+    /// True when it is time to say goodbye.
+    pub leaving: watch::Receiver<bool>,
+}
+
+/// Why there is no connection any more.
+struct Over {
+    why: String,
+    /// Somebody may be listening in between.
+    loud: bool,
+    /// How long the hub has listened.
+    listened: Duration,
+}
+
+impl Over {
+    fn in_vain(why: String) -> Self {
+        Self { why, loud: false, listened: Duration::ZERO }
+    }
+}
+
+impl Task {
+    /// Until the boot continues.
+    pub async fn keep_dialled(self) {
+        let mut backoff = Backoff::default();
+        let mut told = String::new();
+        let mut stopping = self.around.stopping.clone();
+        loop {
+            tokio::select! {
+                () = self.network() => {}
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            }
+            self.show(|hub| hub.state = HubState::Dialling);
+            let Some(over) = self.once().await else { return };
+            let Over { why, loud, listened } = over;
+            // Once for each state, not for each try.
+            if listened > Duration::ZERO || why != told {
+                let level = if loud { log::Level::Error } else { log::Level::Warn };
+                log::log!(level, "hub {}: {why}; it is dialled again and again", self.dial.name);
+                told.clone_from(&why);
+            }
+            self.show(|hub| {
+                (hub.state, hub.listening, hub.problem) = (HubState::Waiting, None, Some(why));
+            });
+            tokio::select! {
+                () = sleep(backoff.wait(listened, random())) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            }
+        }
+    }
+
+    /// Waits until there may be a way to the hub.
+    async fn network(&self) {
+        let Some(mut links) = self.around.links.clone() else { return };
+        let reaches = |address: &String| !address.starts_with(LINK_LOCAL);
+        let is_up = |links: &Arc<[_]>| {
+            links.iter().any(|link: &crate::control::message::Link| link.addresses.iter().any(reaches))
+        };
+        if !is_up(&links.borrow()) {
+            self.show(|hub| hub.problem = Some("there is no network".to_owned()));
+        }
+        // Nobody brings the network up any more: then it is tried as it is.
+        let _ = links.wait_for(is_up).await;
+    }
+
+    /// One connection, from the look-up of the name to its end; `None` when the boot continues.
+    async fn once(&self) -> Option<Over> {
+        let mut stopping = self.around.stopping.clone();
+        let started = tokio::select! {
+            started = timeout(START, self.start()) => started.unwrap_or_else(|_| Err(Over::in_vain("it does not answer in time".to_owned()))),
+            _ = stopping.wait_for(|stopping| *stopping) => return None, // the process is killed
+        };
+        let mut connection = match started {
+            Ok(connection) => connection,
+            Err(over) => return Some(over),
+        };
+        let since = Instant::now();
+        let mut leaving = self.leaving.clone();
+        let over = tokio::select! {
+            over = connection.serve(self) => Some(over),
+            _ = leaving.wait_for(|leaving| *leaving) => None,
+        };
+        let Some(over) = over else {
+            connection.leave().await;
+            return None;
+        };
+        Some(Over { listened: since.elapsed().max(Duration::from_millis(1)), ..over })
+    }
+
+    async fn start(&self) -> Result<Connection, Over> {
+        let failed = |error: std::io::Error| Over::in_vain(format!("it can't be dialled: {error}"));
+        let to_hub = self.around.resolver.connect(&self.dial.host, self.dial.port).await;
+        let to_hub = to_hub.map_err(|error| Over::in_vain(error.to_string()))?;
+        let from = to_hub.local_addr().map_err(failed)?.ip();
+        let listen = self.identity.listen(&self.dial, from).map_err(Over::in_vain)?;
+        let stream = prepared(to_hub).map_err(failed)?;
+        let (child, control) = confined::start("dial-session", stream).await.map_err(failed)?;
+        let (reports, orders) = stream::split(control);
+        let mut connection = Connection { child, reports, orders };
+        let (key, pins) = (self.identity.key.duplicate(), self.dial.pins.texts());
+        let order = message::Dial { user: self.dial.user.clone(), key, pins, listen };
+        connection.order(&Order::Dial(order)).await?;
+        match connection.report().await? {
+            Report::Listening(place) => {
+                log::info!("hub {}: this machine is reached at {place} of {}", self.dial.name, self.dial.hub());
+                self.show(|hub| {
+                    (hub.state, hub.listening, hub.problem) = (HubState::Listening, Some(place), None);
+                });
+                Ok(connection)
+            }
+            Report::Over { why, loud } => Err(Over { why, loud, listened: Duration::ZERO }),
+            Report::Incoming { .. } => Err(connection.broken("a stream came before its listener").await),
+        }
+    }
+
+    fn show(&self, change: impl FnOnce(&mut Hub)) {
+        self.shown.send_modify(|hubs| change(&mut hubs[self.index]));
+    }
+}
+
+/// A process that speaks with the hub. Dropping it kills it.
+struct Connection {
+    child: Child,
+    reports: stream::Reader,
+    orders: stream::Writer,
+}
+
+impl Connection {
+    /// Until it is over, and why.
+    async fn serve(&mut self, task: &Task) -> Over {
+        loop {
+            let served = match self.report().await {
+                Ok(Report::Incoming { number, address }) => self.take(task, number, address).await,
+                Ok(Report::Over { why, loud }) => return Over { why, loud, listened: Duration::ZERO },
+                Ok(Report::Listening(_)) => return self.broken("it listens twice").await,
+                Err(over) => return over,
+            };
+            if let Err(over) = served {
+                return over;
+            }
+        }
+    }
+
+    /// A stream has come: one end of a pair of sockets for the process, the other for the listener.
+    async fn take(&mut self, task: &Task, number: u32, address: Option<std::net::IpAddr>) -> Result<(), Over> {
+        let origin = Origin::Hub { name: task.dial.name.clone(), address };
+        let entered = match UnixStream::pair() {
+            Ok((near, far)) => {
+                let arrival = Arrival { stream: OwnedFd::from(near), origin };
+                task.around.entrance.enter(arrival).await.map(|()| OwnedFd::from(far))
+            }
+            Err(error) => Err(error.into()),
+        };
+        match entered {
+            Ok(far) => {
+                self.orders.attach(vec![far]);
+                self.order(&Order::Take(number)).await
+            }
+            Err(error) => {
+                log::warn!("hub {}: a connection is refused: {error:#}", task.dial.name);
+                self.order(&Order::Refuse(number)).await
+            }
+        }
+    }
+
+    async fn order(&mut self, order: &Order) -> Result<(), Over> {
+        match frame::write(&mut self.orders, order).await {
+            Ok(()) => Ok(()),
+            // It has ended; it may have said why.
+            Err(_) => match self.report().await {
+                Ok(Report::Over { why, loud }) => Err(Over { why, loud, listened: Duration::ZERO }),
+                Ok(_) => Err(self.broken("it hears nothing").await),
+                Err(over) => Err(over),
+            },
+        }
+    }
+
+    async fn report(&mut self) -> Result<Report, Over> {
+        match frame::read(&mut self.reports).await {
+            Ok(Some(report)) => Ok(report),
+            Ok(None) => Err(self.broken("it has ended").await),
+            Err(error) => Err(self.broken(&error.to_string()).await),
+        }
+    }
+
+    /// The process did what it should not.
+    async fn broken(&mut self, what: &str) -> Over {
+        let status = match timeout(END, self.child.wait()).await {
+            Ok(Ok(status)) => format!(" ({status})"),
+            _ => String::new(), // it is killed
+        };
+        Over::in_vain(format!("the process of the connection failed: {what}{status}"))
+    }
+
+    /// The hub is told goodbye.
+    async fn leave(mut self) {
+        if frame::write(&mut self.orders, &Order::Leave).await.is_ok() {
+            let _ = timeout(END, self.child.wait()).await; // then it is killed
+        }
+    }
+}
+
+/// A dead hub is noticed (tcp(7)), and small packets don't wait.
+fn prepared(stream: TcpStream) -> std::io::Result<OwnedFd> {
+    stream.set_nodelay(true)?;
+    setsockopt(&stream, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS)?;
+    Ok(stream.into_std()?.into())
+}
+
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness there is only less of a spread.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
+    u32::from_ne_bytes(bytes)
+}
