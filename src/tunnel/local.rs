@@ -14,10 +14,11 @@ use tokio::time::sleep;
 use super::demand::Demand;
 use super::forward::Forward;
 use super::link::Hubs;
+use crate::flow::table::MAX_CHANNELS;
 use crate::task;
 
-/// Streams at once; further ones wait in the kernel's queue. Half of the descriptors that a process usually may have.
-const MAX_STREAMS: usize = 512;
+/// Streams at once: as many as fit into one connection. Further ones wait in the kernel's queue.
+const MAX_STREAMS: usize = MAX_CHANNELS;
 /// How long a stream waits for a hub that is not there: dialling one takes a moment, and some attempts.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Before the next attempt to accept, when there are no descriptors left.

@@ -23,6 +23,8 @@ const TARGET: u16 = 9_100;
 const LONG: Duration = Duration::from_secs(300);
 /// More than all windows, queues and sockets' buffers on the way hold together.
 const MUCH: usize = 48 << 20;
+/// Connections that come at the same time; 64 fit.
+const MANY: usize = 120;
 /// What a tunnel may need for itself, and to have some MiB of somebody's on their way.
 const MEMORY_KIB: u64 = 24 << 10;
 
@@ -172,6 +174,43 @@ fn on_demand_comes_and_goes() {
             hub.wait_for("it to hang up", || tunnel.log().matches("hung up").count() == time);
         }
         assert_eq!(tunnel.end(), Some(0), "{}", tunnel.log());
+    });
+}
+
+/// More than fit into one connection: the others wait for their turn, and nobody gets another's bytes.
+#[test]
+fn many_at_once() {
+    with_own_network("tunnel::many_at_once", || {
+        let (hub, _) = hub("many");
+        hub.person("web1");
+        let tunnel = Tunnel::start(&hub, "person", &["-L", "9000:127.0.0.1:9100"]);
+        tunnel.wait_for("connected to");
+        let listener = TcpListener::bind(("127.0.0.1", TARGET)).unwrap();
+        let target = thread::spawn(move || {
+            let echo = |mut stream: TcpStream| {
+                let mut got = Vec::new();
+                stream.read_to_end(&mut got).unwrap();
+                stream.write_all(&got).unwrap();
+            };
+            // Nothing is answered before most have come.
+            let first: Vec<TcpStream> = (0..MANY / 2).map(|_| listener.accept().unwrap().0).collect();
+            first.into_iter().for_each(echo);
+            (MANY / 2..MANY).for_each(|_| echo(listener.accept().unwrap().0));
+        });
+        let client = |number| {
+            thread::spawn(move || {
+                let mut stream = TcpStream::connect(("127.0.0.1", HERE)).unwrap();
+                stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                stream.write_all(&pattern(10_000, number)).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+                let mut got = Vec::new();
+                stream.read_to_end(&mut got).unwrap();
+                assert!(got == pattern(10_000, number), "client {number} got {} other bytes", got.len());
+            })
+        };
+        let clients: Vec<_> = (0..MANY as u32).map(client).collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        target.join().unwrap();
     });
 }
 
