@@ -192,7 +192,8 @@ impl Connection {
                 self.order(&Order::Take(number)).await
             }
             Err(error) => {
-                log::warn!("hub {}: a connection is refused: {error:#}", task.dial.name);
+                // Whoever reaches the hub could fill the log with this; why nobody is served stands there already.
+                log::debug!("hub {}: a connection is refused: {error:#}", task.dial.name);
                 self.order(&Order::Refuse(number)).await
             }
         }
