@@ -19,11 +19,11 @@ use crate::config::role::Roles;
 use crate::control::client::Client;
 use crate::control::frame;
 use crate::control::message::{Event, Request, Setup};
+use crate::flow::table::Table;
 use crate::secret::Secret;
 use crate::session::ssh::auth::Policy;
 use crate::session::ssh::authorized_keys::parse;
 use crate::session::ssh::handler::{Connection, Progress, Ties};
-use crate::session::ssh::table::Table;
 
 /// A server that doesn't answer to what can't be said before the login.
 const PATIENCE: Duration = Duration::from_millis(500);

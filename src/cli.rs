@@ -22,7 +22,7 @@ use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
 use crate::session::run::{End, Input, Io, Output, run};
-use crate::{daemon, dialler, image, open, session, sftp};
+use crate::{daemon, dialler, hub, image, open, session, sftp, tunnel};
 
 /// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less, and what says that the boot is
 /// held comes more often.
@@ -81,6 +81,11 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Keep tunnels through an SSH server open, on a running system
+    Dial(tunnel::Options),
+    /// On a hub, the SSH server that machines behind NAT dial
+    #[command(subcommand)]
+    Hub(hub::Action),
     /// Pass on what is written to the console (started by the daemon)
     #[command(hide = true)]
     ConsoleRelay { device: PathBuf },
@@ -133,6 +138,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::Check { modules: true, .. } => image::check::print_modules(&root),
         Action::Check { .. } => image::check::command(&root)?,
         Action::Import { from: ImportFrom::Dropbear, dry_run } => image::import::command(&root, dry_run)?,
+        Action::Dial(options) => tunnel::command(&root, options)?,
+        Action::Hub(action) => return hub::command(action),
         Action::Command(command) => return local(command, &root),
     }
     Ok(ExitCode::SUCCESS)

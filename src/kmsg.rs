@@ -19,14 +19,23 @@ const MAX_LINE: usize = 900;
 
 /// Sends everything that is logged from now on to `root`'s /dev/kmsg.
 pub fn start(root: &Root) {
-    let logger = Box::leak(Box::new(KernelLog { device: root.join("/dev/kmsg") }));
+    start_on(Some(root.join("/dev/kmsg")));
+}
+
+/// The same, to standard error, for what runs on a system that has a log.
+pub fn start_on_stderr() {
+    start_on(None);
+}
+
+fn start_on(device: Option<PathBuf>) {
+    let logger = Box::leak(Box::new(KernelLog { device }));
     if log::set_logger(logger).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
 }
 
 struct KernelLog {
-    device: PathBuf,
+    device: Option<PathBuf>,
 }
 
 impl Log for KernelLog {
@@ -40,8 +49,8 @@ impl Log for KernelLog {
             return;
         }
         let line = line(record.level(), &record.args().to_string());
-        let written = OpenOptions::new().append(true).open(&self.device).and_then(|mut file| file.write_all(&line));
-        if written.is_err() {
+        let write = |device| OpenOptions::new().append(true).open(device).and_then(|mut file| file.write_all(&line));
+        if self.device.as_ref().is_none_or(|device| write(device).is_err()) {
             // Standard error is the last resort; if that is closed too, there is nobody to tell.
             let _ = std::io::stderr().write_all(&line[line.iter().position(|b| *b == b'>').map_or(0, |at| at + 1)..]);
         }

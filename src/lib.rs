@@ -14,6 +14,7 @@ pub mod dial;
 pub mod dialler;
 pub mod flow;
 pub mod hardening;
+pub mod hub;
 pub mod image;
 pub mod kmsg;
 pub mod open;
@@ -23,6 +24,7 @@ pub mod secret;
 pub mod session;
 pub mod sftp;
 pub mod task;
+pub mod tunnel;
 
 #[cfg(all(test, fuzzing))]
 #[path = "../fuzz/mod.rs"]

@@ -6,6 +6,8 @@
 //! comes is queued for each channel, and when one queue is full nothing more is read from the hub (`gate`), for some
 //! seconds; a channel whose bytes nobody takes for so long is closed.
 
+pub mod backoff;
+mod command;
 pub mod error;
 mod gate;
 mod handler;

@@ -92,7 +92,7 @@ fn servers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers")
 }
 
-fn libraries() -> PathBuf {
+pub fn libraries() -> PathBuf {
     servers().join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH))
 }
 
@@ -224,13 +224,15 @@ impl Hub {
     }
 
     /// The same, run with this input, and again until it succeeds: on a busy machine a login may take too long.
-    pub fn ssh_until(&self, machine: &Machine, port: u16, command: &[&str], input: &str) -> Output {
+    pub fn ssh_until(&self, machine: &Machine, port: u16, command: &[&str], input: &[u8]) -> Output {
         until(&format!("ssh {command:?}"), PATIENCE, || {
             let mut ssh = self.ssh(machine, "id", port, command);
             let mut child = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
             // If it has ended already, its output tells why.
-            let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+            let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
             let output = child.wait_with_output().unwrap();
+            writer.join().unwrap();
             let why = || format!("{output:?}\nthe machine's log:\n{}\nthe hub's:\n{}", machine.log(), self.log());
             if output.status.success() { Ok(output.clone()) } else { Err(why()) }
         })

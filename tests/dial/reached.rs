@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::common::hub::{PATIENCE, banner, behind_nat, until};
+use crate::common::hub::{HUB, PATIENCE, banner, behind_nat, until};
 use crate::{listening, machine};
 
 const OURS: &str = "SSH-2.0-vestibule";
@@ -21,7 +21,7 @@ fn a_machine_behind_nat_is_unlocked_through_its_hub() {
         assert_eq!(listening(&machine, "office", PATIENCE), "localhost:20007", "20000 and the 7 of 10.0.0.7");
 
         let asker = machine.ask("root", "hunter2");
-        hub.ssh_until(&machine, 20_007, &["unlock", "--wait", "30"], "hunter2\n");
+        hub.ssh_until(&machine, 20_007, &["unlock", "--wait", "30"], b"hunter2\n");
         assert_eq!(asker.answers(), [b"+hunter2"]);
         until("the log to tell the way", PATIENCE, || {
             let log = machine.log();
@@ -39,7 +39,7 @@ fn a_machine_behind_nat_is_unlocked_through_its_hub() {
         });
         hub.start();
         listening(&machine, "office", PATIENCE);
-        hub.ssh_until(&machine, 20_007, &["status"], "");
+        hub.ssh_until(&machine, 20_007, &["status"], b"");
 
         // Hand-over: who is there is told, and so is the hub, whose port is free at once.
         let mut screen = hub.ssh(&machine, "id", 20_007, &["peek", "--follow"]);
@@ -91,6 +91,24 @@ fn a_hub_listens_in_every_way() {
             });
             assert!(line.starts_with(OURS), "{line}");
         }
+        assert_eq!(machine.stop(), Some(0));
+    });
+}
+
+/// Windows, queues and sockets between the two ends: nothing is lost, and nothing stops.
+#[test]
+fn much_passes_through_a_hub_both_ways() {
+    behind_nat("reached::much_passes_through_a_hub_both_ways", |mut hub| {
+        let (mut machine, lines) = machine(&hub, &["listen = 20500"]);
+        let config = std::fs::read_to_string(machine.root.join("etc/vestibule/config.toml")).unwrap();
+        machine.write("etc/vestibule/config.toml", &format!("{config}\n[[role]]\nname = \"root\"\nexec = true\n"));
+        hub.admit(&lines[0]);
+        hub.start();
+        machine.start_in("box");
+        listening(&machine, HUB, PATIENCE);
+        let much: Vec<u8> = (0..24_000_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let back = hub.ssh_until(&machine, 20_500, &["cat"], &much).stdout;
+        assert!(back == much, "{} bytes of {}", back.len(), much.len());
         assert_eq!(machine.stop(), Some(0));
     });
 }

@@ -10,7 +10,6 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::backoff::Backoff;
 use super::{Around, Identity};
 use crate::config::dial::Dial;
 use crate::control::dial::{self as message, Hub, HubState, Order, Report};
@@ -19,6 +18,7 @@ use crate::daemon::confined::{self, Child};
 use crate::daemon::listener::entrance::Arrival;
 use crate::daemon::listener::origin::Origin;
 use crate::dial::USER_TIMEOUT_MS;
+use crate::dial::backoff::Backoff;
 
 /// From a connection to where the hub listens. The process has its own deadlines, which add up to less.
 const START: Duration = Duration::from_secs(60);
@@ -192,7 +192,8 @@ impl Connection {
                 self.order(&Order::Take(number)).await
             }
             Err(error) => {
-                log::warn!("hub {}: a connection is refused: {error:#}", task.dial.name);
+                // Whoever reaches the hub could fill the log with this; why nobody is served stands there already.
+                log::debug!("hub {}: a connection is refused: {error:#}", task.dial.name);
                 self.order(&Order::Refuse(number)).await
             }
         }

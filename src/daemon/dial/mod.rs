@@ -2,7 +2,6 @@
 //! confined process (`vestibule dial-session`): the daemon resolves and connects, the process speaks SSH. What comes in there
 //! goes to the listener as what comes to our port does, over a socket pair.
 
-mod backoff;
 mod hub;
 
 use std::net::IpAddr;
