@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::control::dial::{Dial, Order, Report};
 use crate::control::{frame, stream};
-use crate::dial::{Error, Hub, Incoming, Login, Pins, Stream, connect};
+use crate::dial::{Error, Hub, Incoming, Login, Patience, Pins, Stream, connect_with};
 use crate::hardening;
 
 /// The daemon says at once how to log in; without it there is nothing to do here.
@@ -48,7 +48,7 @@ async fn serve(to_hub: TcpStream, control: UnixStream) -> anyhow::Result<()> {
     };
     let key = PrivateKey::from_openssh(key.expose()).context("reading the key to log in with")?;
     let pins = Pins::parse(&pins).map_err(anyhow::Error::msg)?;
-    let over = match connect(to_hub, Login { user, key, pins }).await {
+    let over = match connect_with(to_hub, Login { user, key, pins }, Patience::SESSIONS).await {
         Err(error) => error,
         Ok((hub, incoming)) => match hub.listen(&listen).await {
             Err(error) => {

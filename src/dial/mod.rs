@@ -31,6 +31,7 @@ use crate::flow::table::{MAX_CHANNELS, Table};
 use crate::session::ssh::algorithms;
 pub use error::Error;
 use gate::Gate;
+pub use gate::Patience;
 use handler::{Asked, Listening};
 pub use pin::Pins;
 pub use stream::{Incoming, Stream};
@@ -99,10 +100,23 @@ pub async fn connect<S>(stream: S, login: Login) -> Result<(Hub, mpsc::Receiver<
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    timeout(LOGIN_DEADLINE, log_in(stream, login)).await.map_err(|_| Error::TimedOut("logging in"))?
+    connect_with(stream, login, Patience::READERS).await
 }
 
-async fn log_in<S>(stream: S, login: Login) -> Result<(Hub, mpsc::Receiver<Incoming>), Error>
+/// The same, with another patience with those who don't take what comes.
+pub async fn connect_with<S>(
+    stream: S,
+    login: Login,
+    patience: Patience,
+) -> Result<(Hub, mpsc::Receiver<Incoming>), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let login = log_in(stream, login, patience);
+    timeout(LOGIN_DEADLINE, login).await.map_err(|_| Error::TimedOut("logging in"))?
+}
+
+async fn log_in<S>(stream: S, login: Login, patience: Patience) -> Result<(Hub, mpsc::Receiver<Incoming>), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -116,7 +130,7 @@ where
     let (incoming, received) = mpsc::channel(MAX_CHANNELS);
     let (ended, closed) = watch::channel(None);
     let client = handler::Client { pins, table: table.clone(), listening: listening.clone(), incoming, ended };
-    let connected = connect_stream(config, Gate::new(stream, table.clone()), client).await;
+    let connected = connect_stream(config, Gate::new(stream, table.clone(), patience), client).await;
     let mut handle = connected.map_err(|error| match error {
         Error::Lost(why) => Error::NoServer(format!("{why}, before the key exchange was done; is the hub busy?")),
         other => other,

@@ -77,10 +77,13 @@ async fn serve(stream: UnixStream) -> RunningSession<Server> {
     server::run_stream(Arc::new(config), stream, Server).await.unwrap()
 }
 
-async fn log_in_with(ours: u8, pinned: u8) -> (Result<(Hub, Receiver<Incoming>), Error>, Option<server::Handle>) {
+async fn log_in_with(
+    (ours, pinned): (u8, u8),
+    patience: Patience,
+) -> (Result<(Hub, Receiver<Incoming>), Error>, Option<server::Handle>) {
     let (near, far) = UnixStream::pair().unwrap();
     let login = Login { user: "box".to_owned(), key: key(ours), pins: pins(pinned) };
-    let (hub, served) = tokio::join!(connect(near, login), async {
+    let (hub, served) = tokio::join!(connect_with(near, login, patience), async {
         let running = serve(far).await;
         let handle = running.handle();
         tokio::spawn(running);
@@ -89,8 +92,8 @@ async fn log_in_with(ours: u8, pinned: u8) -> (Result<(Hub, Receiver<Incoming>),
     (hub, Some(served))
 }
 
-async fn logged_in() -> (Hub, Receiver<Incoming>, server::Handle) {
-    let (hub, server) = log_in_with(1, 2).await;
+async fn logged_in(patience: Patience) -> (Hub, Receiver<Incoming>, server::Handle) {
+    let (hub, server) = log_in_with((1, 2), patience).await;
     let (hub, incoming) = hub.unwrap_or_else(|error| panic!("{error}"));
     (hub, incoming, server.unwrap())
 }
@@ -101,9 +104,9 @@ fn port(port: u16) -> Listen {
 
 #[tokio::test]
 async fn a_hub_with_another_key_gets_nothing_and_a_key_that_is_refused_is_told() {
-    let (refused, _) = log_in_with(1, 3).await;
+    let (refused, _) = log_in_with((1, 3), Patience::READERS).await;
     assert!(matches!(refused, Err(Error::KeyChanged { .. })));
-    let (refused, _) = log_in_with(4, 2).await;
+    let (refused, _) = log_in_with((4, 2), Patience::READERS).await;
     let Err(Error::KeyRefused { user, fingerprint }) = refused else { panic!("this key is let in nowhere") };
     assert_eq!((user.as_str(), fingerprint), ("box", pin::fingerprint(key(4).public_key())));
 }
@@ -122,7 +125,7 @@ async fn what_is_no_ssh_server_is_called_that() {
 
 #[tokio::test]
 async fn streams_come_in_where_it_was_asked_to_listen_and_nothing_else_is_accepted() {
-    let (hub, mut incoming, server) = logged_in().await;
+    let (hub, mut incoming, server) = logged_in(Patience::READERS).await;
     assert!(matches!(hub.listen(&port(1)).await, Err(Error::ListenRefused(_))));
     let chosen = hub.listen(&port(0)).await.unwrap();
     assert_eq!(chosen.to_string(), "localhost:40000");
@@ -166,7 +169,7 @@ async fn streams_come_in_where_it_was_asked_to_listen_and_nothing_else_is_accept
 
 #[tokio::test]
 async fn a_hub_connects_for_us() {
-    let (hub, _incoming, _server) = logged_in().await;
+    let (hub, _incoming, _server) = logged_in(Patience::READERS).await;
     let Err(error) = hub.open("inside", 1).await else { panic!("nothing answers there") };
     assert!(error.to_string().contains("inside:1"), "{error}");
     let stream = hub.open("inside", 80).await.unwrap();
@@ -187,7 +190,7 @@ async fn a_hub_connects_for_us() {
 /// What nobody takes must neither fill the memory nor hold up the others for ever.
 #[tokio::test]
 async fn a_stream_that_nobody_takes_is_closed_and_the_others_go_on() {
-    let (hub, mut incoming, server) = logged_in().await;
+    let (hub, mut incoming, server) = logged_in(Patience::READERS).await;
     hub.listen(&port(2000)).await.unwrap();
     // Only what is written to is kept: russh would wait for somebody to read the rest.
     let open = async || server.channel_open_forwarded_tcpip("localhost", 2000, "192.0.2.1", 1).await.unwrap().split().1;
@@ -216,4 +219,33 @@ async fn a_stream_that_nobody_takes_is_closed_and_the_others_go_on() {
     assert_eq!(&text, b"goes on");
     assert!(hub.table.fullest().is_none() && late.await.unwrap());
     timeout(PATIENCE, flood).await.unwrap().unwrap();
+}
+
+/// A stranger, who sends much before a session reads it, holds up nobody, and is closed long before a queue is full.
+#[tokio::test]
+async fn a_session_that_reads_nothing_is_closed_soon() {
+    let (hub, mut incoming, server) = logged_in(Patience::SESSIONS).await;
+    hub.listen(&port(2000)).await.unwrap();
+    let open = async || server.channel_open_forwarded_tcpip("localhost", 2000, "192.0.2.1", 1).await.unwrap().split().1;
+    let (stuck, other) = (open().await, open().await);
+    let (near, _nobody_reads) = UnixStream::pair().unwrap();
+    nix::sys::socket::setsockopt(&near, nix::sys::socket::sockopt::SndBuf, &(64 << 10)).unwrap(); // whatever the default is
+    tokio::spawn(incoming.recv().await.unwrap().stream.relay(near.into_std().unwrap().into()));
+    let (near, mut far) = UnixStream::pair().unwrap();
+    tokio::spawn(incoming.recv().await.unwrap().stream.relay(near.into_std().unwrap().into()));
+    stuck.data_bytes(vec![0; 1 << 20]).await.unwrap();
+    let heavy = || !hub.table.heavy(256 << 10).is_empty();
+    let (mut seen, mut text) = (false, [0; 7]);
+    // Each of these is read while the other one waits, and has it looked at.
+    let closed = async {
+        while !seen || heavy() {
+            seen |= heavy();
+            other.data_bytes(b"goes on".to_vec()).await.unwrap();
+            far.read_exact(&mut text).await.unwrap();
+            assert!(hub.table.fullest().is_none());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, closed).await.unwrap();
+    assert_eq!(&text, b"goes on");
 }

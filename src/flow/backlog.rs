@@ -33,12 +33,19 @@ const MAX_TOTAL: usize = 64 << 20;
 /// What waits for the programs of one connection, by channel.
 #[derive(Debug)]
 pub struct Backlog<Id> {
-    queued: HashMap<Id, usize>,
+    queued: HashMap<Id, Queue>,
     total: usize,
     /// What was named last.
     named: u32,
     /// The channel that reads on and got no more than a trickle.
     wanting: Option<Id>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: usize,
+    /// All that was ever taken of it, in bytes.
+    taken: u64,
 }
 
 /// The channel has more waiting than is good for this process.
@@ -54,34 +61,35 @@ impl<Id: Copy + Eq + Hash> Default for Backlog<Id> {
 impl<Id: Copy + Eq + Hash> Backlog<Id> {
     /// Data has come in.
     pub fn add(&mut self, id: Id, bytes: usize) -> Result<(), TooMuch> {
-        let queued = self.queued.entry(id).or_default();
-        *queued += bytes;
+        let queue = self.queued.entry(id).or_default();
+        queue.bytes += bytes;
         self.total += bytes;
-        if *queued > MAX_CHANNEL || self.total > MAX_TOTAL { Err(TooMuch) } else { Ok(()) }
+        if queue.bytes > MAX_CHANNEL || self.total > MAX_TOTAL { Err(TooMuch) } else { Ok(()) }
     }
 
     /// The program has taken it.
     pub fn remove(&mut self, id: Id, bytes: usize) {
-        if let Some(queued) = self.queued.get_mut(&id) {
-            *queued -= bytes;
+        if let Some(queue) = self.queued.get_mut(&id) {
+            queue.bytes -= bytes;
+            queue.taken += bytes as u64;
             self.total -= bytes;
         }
     }
 
     /// The channel is gone, and what waits there with it.
     pub fn forget(&mut self, id: Id) {
-        self.total -= self.queued.remove(&id).unwrap_or(0);
+        self.total -= self.queued.remove(&id).map_or(0, |queue| queue.bytes);
         self.wanting = self.wanting.filter(|wanting| *wanting != id);
     }
 
     /// The window from now on, of all channels. `id` was just given back the one that was named last.
     pub fn window(&mut self, id: Id) -> u32 {
-        let worst = self.queued.values().copied().max().unwrap_or(0);
+        let worst = self.queued.values().map(|queue| queue.bytes).max().unwrap_or(0);
         let fit = |queued: usize| match WINDOW.saturating_sub(u32::try_from(queued).unwrap_or(u32::MAX)) {
             small if small < SMALLEST => TRICKLE,
             window => window,
         };
-        let reads_on = fit(self.queued.get(&id).copied().unwrap_or(0)) > TRICKLE;
+        let reads_on = fit(self.queued.get(&id).map_or(0, |queue| queue.bytes)) > TRICKLE;
         if self.named > TRICKLE {
             self.wanting = self.wanting.filter(|wanting| *wanting != id);
         } else if reads_on {
@@ -96,8 +104,13 @@ impl<Id: Copy + Eq + Hash> Backlog<Id> {
 
     /// The channel with most in its queue, and how much, if that is full, or all together are.
     pub fn fullest(&self) -> Option<(Id, usize)> {
-        let most = self.queued.iter().map(|(id, queued)| (*id, *queued)).max_by_key(|(_, queued)| *queued);
+        let most = self.queued.iter().map(|(id, queue)| (*id, queue.bytes)).max_by_key(|(_, queued)| *queued);
         most.filter(|(_, queued)| *queued >= FULL_CHANNEL || self.total >= FULL_TOTAL)
+    }
+
+    /// The channels with so much in their queues, and how much was ever taken of each.
+    pub fn heavy(&self, least: usize) -> impl Iterator<Item = (Id, u64)> {
+        self.queued.iter().filter(move |(_, queue)| queue.bytes >= least).map(|(id, queue)| (*id, queue.taken))
     }
 
     /// Whether clients that have much to send do so by twos.

@@ -71,6 +71,11 @@ impl Table {
         cut.iter().for_each(|(_, inbox)| inbox.close());
     }
 
+    /// See [`Backlog::heavy`](super::backlog::Backlog::heavy).
+    pub fn heavy(&self, least: usize) -> HashMap<u32, u64> {
+        self.backlog.lock().expect("no panic while held").heavy(least).collect()
+    }
+
     /// The channel whose queue is full, and how much waits there; see [`Backlog::fullest`](super::backlog::Backlog).
     pub fn fullest(&self) -> Option<(u32, usize)> {
         self.backlog.lock().expect("no panic while held").fullest()
