@@ -41,6 +41,9 @@ pub struct Settings {
     /// Read by [`super::role_entry`].
     #[serde(rename = "role", deserialize_with = "read_elsewhere")]
     pub roles: (),
+    /// Read by [`super::notify`].
+    #[serde(rename = "notify", deserialize_with = "read_elsewhere")]
+    pub notifications: (),
 }
 
 impl Default for Settings {
@@ -54,6 +57,7 @@ impl Default for Settings {
             allow_no_keys: false,
             keys: Vec::new(),
             roles: (),
+            notifications: (),
         }
     }
 }

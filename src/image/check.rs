@@ -69,6 +69,7 @@ pub fn check(root: &Root) -> Findings {
             found.warnings.push(format!("the role {name} has gateway-ports, but may not listen anywhere (listen-on)"));
         }
     }
+    found.warnings.extend(config.recipients.iter().flat_map(|recipient| recipient.notify.warnings()));
     let (network, warnings) = NetworkConfig::choose(&config.command_line, config.settings.configured.as_ref());
     found.warnings.extend(warnings);
     found.network.push(match (config.settings.network, &config.settings.configured) {
@@ -111,6 +112,7 @@ pub fn command(root: &Root) -> anyhow::Result<()> {
 /// `vestibule check --files`: what the image needs, one `source<TAB>destination` per line.
 pub fn print_files(root: &Root) {
     let config = Config::load(root);
+    let of_recipients = config.recipients.iter().flat_map(|recipient| &recipient.files);
     for (source, destination) in [
         (CONFIG_FILE, CONFIG_FILE),
         (&config.authorized_keys.0, AUTHORIZED_KEYS[0]),
@@ -120,6 +122,7 @@ pub fn print_files(root: &Root) {
     ]
     .into_iter()
     .chain((!config.settings.keys.is_empty()).then_some(EARLY))
+    .chain(of_recipients.map(|path| (path.as_str(), path.as_str())))
     {
         let source = root.join(source);
         if source.exists() {
@@ -198,6 +201,17 @@ mod tests {
         assert!(role("shell = true\ngateway-ports = true").warnings[0].contains("may not listen"));
         let wrong = role("shel = true");
         assert!(wrong.errors[0].contains("config.toml: line 3: [role] shel") && wrong.errors.len() == 1, "{wrong:?}");
+    }
+
+    #[test]
+    fn notifications_are_looked_at() {
+        let entry = |lines: &str| check(&host(KEY, &format!("[[notify]]\n{lines}\n")));
+        assert_eq!(entry("url = \"http://a/secret\"").warnings, [""; 0]);
+        let useless = entry("url = \"http://a/secret\"\non = []").warnings;
+        assert!(useless[0].contains("nothing is sent") && !useless[0].contains("secret"), "{useless:?}");
+        let https = entry("url = \"https://a/\"").errors;
+        let expected = if cfg!(feature = "tls") { "name a file with ca" } else { "built without TLS" };
+        assert!(https.len() == 1 && https[0].contains(expected), "{https:?}");
     }
 
     #[test]
