@@ -22,7 +22,7 @@ use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
 use crate::session::run::{End, Input, Io, Output, run};
-use crate::{daemon, image, open, session, sftp};
+use crate::{daemon, image, open, post, session, sftp};
 
 /// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less, and what says that the boot is
 /// held comes more often.
@@ -78,6 +78,9 @@ enum Action {
     /// Serve one connection (started by the daemon)
     #[command(hide = true)]
     Session,
+    /// Send one message over HTTP (started by the daemon)
+    #[command(hide = true)]
+    Post,
     /// Pass on what is written to the console (started by the daemon)
     #[command(hide = true)]
     ConsoleRelay { device: PathBuf },
@@ -110,6 +113,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::Serve { family, once } => daemon::main(root, family, once)?,
         Action::Open(what) => return open::command(&root, what),
         Action::Session => session::main()?,
+        Action::Post => post::main()?,
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),
         Action::Launch(launch) => return Ok(daemon::rescue::launch::main(launch)),
         Action::SftpServer(options) => sftp::main(root.join("/").as_path(), &options)?,

@@ -14,6 +14,7 @@ pub mod hardening;
 pub mod image;
 pub mod kmsg;
 pub mod open;
+pub mod post;
 pub mod root;
 pub mod secret;
 pub mod session;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::grants::{Granted, Narrowing};
 use crate::config::role::Roles;
+use crate::control::notification::Notification;
 use crate::secret::Secret;
 
 /// Names one question for as long as it is asked; never used again within a boot.
@@ -146,6 +147,7 @@ pub struct Status {
     pub emergency: Option<String>,
     /// What holds the boot at hand-over, and for how long still, in a sentence.
     pub hold: Option<String>,
+    pub notifications: Vec<Notification>,
 }
 
 /// One question that was answered, and what came of it.

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod frame;
 pub mod message;
+pub mod notification;
 pub mod server;
 pub mod stream;
 

@@ -7,7 +7,9 @@ mod hold;
 mod house;
 pub mod lifecycle;
 pub mod listener;
+mod login;
 pub mod net;
+pub mod notify;
 mod once;
 pub mod plymouth;
 pub mod power;
@@ -33,6 +35,7 @@ use crate::config::network::NetworkConfig;
 use crate::config::{Config, HOST_CERTIFICATE, HOST_KEY};
 use crate::control::SOCKET;
 use crate::control::message::{Link, Phase, Setup, Status};
+use crate::control::notification::Notification;
 use crate::control::server::{self, Access, House};
 use crate::root::Root;
 use crate::secret::Secret;
@@ -45,6 +48,7 @@ use house::Rooms;
 use lifecycle::{Lifecycle, Stopper};
 use listener::Listener;
 use net::{Net, resolve::Resolver};
+use notify::Notifier;
 use once::UsedKeys;
 use prompt::broker::View;
 use prompt::emergency::{self, Hold};
@@ -87,7 +91,7 @@ pub fn main(root: Root, family: Option<Family>, once: bool) -> anyhow::Result<()
 }
 
 /// The whole life of the daemon, in order.
-async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> anyhow::Result<()> {
+async fn run(root: Root, mut config: Config, family: Option<Family>, once: bool) -> anyhow::Result<()> {
     let (mut lifecycle, stopper) = Lifecycle::start().context("taking over the signals")?;
     let control = ControlSocket::bind(&root).await?;
     let (network, mut problems) = NetworkConfig::choose(&config.command_line, config.settings.configured.as_ref());
@@ -110,7 +114,7 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
     let (status, statuses) = watch::channel(Arc::new(empty_status(&config.host)));
     let once = once.then(|| stopper.clone());
     let resolver = net.as_ref().map_or_else(|| Resolver::alone(&root), Net::resolver);
-    let rescue = Arc::new(Rescue::new(root.clone(), resolver));
+    let rescue = Arc::new(Rescue::new(root.clone(), resolver.clone()));
     let holds = Holds::default();
     let house = Arc::new(Rooms {
         broker: broker.clone(),
@@ -122,9 +126,16 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
         stopper,
         holds: holds.clone(),
     });
-    let port = config.settings.port;
+    let (port, fingerprint) = (config.settings.port, fingerprint(&config));
+    let recipients = std::mem::take(&mut config.recipients);
+    if recipients.iter().any(|recipient| recipient.notify.url.tls) {
+        clock::not_before(clock::built(&root), &root);
+    }
     let listener = start_listener(config, &root, house.clone(), (stopped.clone(), once), &mut problems);
-    let seen = (broker.view(), hold, net.as_ref().map(Net::links), holds.clone());
+    let facts = notify::Facts { ssh: fingerprint.filter(|_| listener.is_some()).map(|key| (port, key)) };
+    let notifier = Notifier::start(recipients, facts, &resolver, &statuses, &stopped);
+    let told = notifier.states.clone();
+    let seen = (broker.view(), hold, net.as_ref().map(Net::links), holds.clone(), told);
     let observer = crate::task::spawn(observe(seen, problems, (status, stopped.clone())));
     let message = listener.is_some().then(|| plymouth::start(root.clone(), statuses, stopped.clone(), port));
     let serving = crate::task::spawn(serve_locally(control, house));
@@ -149,6 +160,7 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
     if let Some(capture) = capture {
         capture.stop().await;
     }
+    notifier.end().await;
     if let Some(net) = net {
         net.undo().await;
     }
@@ -224,12 +236,24 @@ fn usable_host_key(host_key: Option<Secret>) -> Result<(Secret, PublicKey), Stri
     Ok((host_key, key.public_key().clone()))
 }
 
-/// What the broker, the emergency watch and the network publish, and what holds the boot.
-type Seen = (watch::Receiver<View>, watch::Receiver<Option<Hold>>, Option<watch::Receiver<Arc<[Link]>>>, Holds);
+/// Of the host key, if it is one.
+fn fingerprint(config: &Config) -> Option<String> {
+    let key = image::keys::parse(config.host_key.as_ref()?.expose()).ok()?;
+    Some(authorized_keys::fingerprint(key.public_key()))
+}
+
+/// What the broker, the emergency watch, the network and the notifier publish, and what holds the boot.
+type Seen = (
+    watch::Receiver<View>,
+    watch::Receiver<Option<Hold>>,
+    Option<watch::Receiver<Arc<[Link]>>>,
+    Holds,
+    watch::Receiver<Vec<Notification>>,
+);
 
 /// Puts what they know into the one status that clients watch.
 async fn observe(
-    (mut view, mut hold, links, holds): Seen,
+    (mut view, mut hold, links, holds, mut told): Seen,
     problems: Vec<String>,
     (status, mut stopping): (watch::Sender<Arc<Status>>, watch::Receiver<bool>),
 ) {
@@ -248,6 +272,7 @@ async fn observe(
         now.problems.clone_from(&problems);
         now.emergency = hold.borrow_and_update().as_ref().map(Hold::in_words);
         now.hold = holds.in_words();
+        now.notifications.clone_from(&told.borrow_and_update());
         status.send_replace(Arc::new(now));
         tokio::select! {
             changed = links.changed() => if changed.is_err() {
@@ -256,6 +281,7 @@ async fn observe(
             Ok(()) = view.changed() => {}
             Ok(()) = hold.changed() => {}
             () = held.changed() => {}
+            Ok(()) = told.changed() => {}
             Ok(()) = stopping.changed() => {}
             else => return, // the daemon is ending
         }
@@ -285,6 +311,7 @@ fn empty_status(host: &str) -> Status {
         problems: Vec::new(),
         emergency: None,
         hold: None,
+        notifications: vec![],
     }
 }
 

@@ -298,6 +298,7 @@ mod tests {
             network: vec![link],
             emergency: None,
             hold: None,
+            notifications: vec![],
             problems: words(problems),
         }
     }

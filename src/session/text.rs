@@ -86,6 +86,10 @@ pub fn status(status: &Status) -> String {
         let note = link.note.as_deref().map(|note| format!("; {}", printable(note))).unwrap_or_default();
         text += &format!("  network   {}: {addresses}{how}{note}\n", printable(&link.name));
     }
+    for told in &status.notifications {
+        let Some(problem) = &told.problem else { continue };
+        text += &format!("  notify    {}: {} ({} sent)\n", printable(&told.to), printable(problem), told.sent);
+    }
     for problem in &status.problems {
         text += &format!("  problem   {}\n", printable(problem));
     }
@@ -140,6 +144,7 @@ fn tries(left: u32) -> String {
 pub mod tests {
     use super::*;
     use crate::control::message::{GivenUp, PromptId, RECOVERY, Volume};
+    use crate::control::notification::{Notification, State};
 
     pub fn asked(volume: &str) -> Question {
         Question {
@@ -167,6 +172,7 @@ pub mod tests {
             problems: vec![],
             emergency: None,
             hold: None,
+            notifications: vec![],
         }
     }
 
@@ -203,6 +209,8 @@ pub mod tests {
         all.gave_up = vec![GivenUp { name: "v\x1b".to_owned(), device: steering(), why: steering() }];
         all.emergency = steering();
         all.hold = steering();
+        let (to, problem) = ("http://h\r".to_owned(), steering());
+        all.notifications = vec![Notification { to, state: State::Failed, problem, sent: 1 }];
         assert!(status(&all).chars().all(|c| c == '\n' || !c.is_control()), "{:?}", status(&all));
     }
 
