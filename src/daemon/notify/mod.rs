@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::net::resolve::Resolver;
 use crate::config::Recipient;
@@ -28,6 +28,8 @@ use rules::{Event, Rules, Telling};
 
 /// At hand-over, for the message that everything is open.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// After that tasks end by themselves; one that doesn't is ended this much later.
+const GRACE: Duration = Duration::from_millis(500);
 /// Longest problem that is told, in characters: a part of it may be what a server says of itself.
 const MAX_PROBLEM: usize = 300;
 
@@ -64,7 +66,7 @@ impl Notifier {
 
     /// Once `stopping` is true: waits for the last messages, not for long.
     pub async fn end(self) {
-        let deadline = Instant::now() + FAREWELL;
+        let deadline = Instant::now() + FAREWELL + GRACE;
         for mut task in self.tasks {
             if timeout_at(deadline, &mut task).await.is_err() {
                 task.abort(); // with the process that it has started
@@ -107,7 +109,10 @@ impl Teller {
                 };
                 match (result, telling.event) {
                     (Some(result), _) => self.settle(&mut rules, &telling, result),
-                    (None, Event::Unlocked) => return self.settle(&mut rules, &telling, farewell(told).await),
+                    (None, Event::Unlocked) => {
+                        let result = farewell(told, Instant::now() + FAREWELL).await;
+                        return self.settle(&mut rules, &telling, result);
+                    }
                     (None, Event::Waiting | Event::Failed) => {} // what is over by now
                 }
                 continue;
@@ -120,11 +125,12 @@ impl Teller {
             }
         }
         // What was open when the end came is in the last status.
-        let last = timeout(FAREWELL, statuses.wait_for(|status| status.phase == Phase::HandOver)).await;
+        let deadline = Instant::now() + FAREWELL;
+        let last = timeout_at(deadline, statuses.wait_for(|status| status.phase == Phase::HandOver)).await;
         let Ok(Ok(status)) = last.map(|status| status.map(|status| status.clone())) else { return };
         rules.observe(&status, self.started.elapsed());
         if let Some(telling) = rules.last(self.started.elapsed()) {
-            let result = farewell(self.tell(&telling, &status)).await;
+            let result = farewell(self.tell(&telling, &status), deadline).await;
             self.settle(&mut rules, &telling, result);
         }
     }
@@ -169,9 +175,9 @@ impl Teller {
     }
 }
 
-async fn farewell(told: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+async fn farewell(told: impl Future<Output = Result<(), String>>, deadline: Instant) -> Result<(), String> {
     let late = |_| Err(format!("it has not taken the last message within {} s", FAREWELL.as_secs()));
-    timeout(FAREWELL, told).await.unwrap_or_else(late)
+    timeout_at(deadline, told).await.unwrap_or_else(late)
 }
 
 /// Whether an answer with this status code means that the message was taken (RFC 9110 section 15).
