@@ -33,7 +33,7 @@ pub struct Server {
 impl Server {
     /// Goes these ways in turn, and the last one for ever.
     pub fn start(ways: &[Way]) -> Self {
-        Self::start_with(ways, |stream| Some(stream))
+        Self::start_with(ways, Some)
     }
 
     /// The same, over what `wrap` makes of a connection, if it makes something.
