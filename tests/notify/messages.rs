@@ -1,9 +1,12 @@
 //! What is posted, to the letter.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use crate::server::{OK, Server};
-use crate::{entry, machine, prepared, until_sent};
+use crate::{entry, machine, prepared, until_sent, wait_until};
 
 /// The host's name is that of the machine that runs the test.
 fn host(machine: &crate::common::Machine) -> String {
@@ -143,10 +146,13 @@ fn the_last_message_gets_out_at_hand_over() {
     let mut machine = machine("farewell", &entry(&server, "/", "after = 3600"));
     machine.wait_for_ssh();
     let asker = machine.ask("root", "pw");
-    let unlocked = machine.ssh("unlock", &["unlock"], b"pw");
-    assert_eq!(unlocked.status.code(), Some(0), "{unlocked:?}");
-    asker.answers();
+    let unlock = machine.ssh_command("unlock", &["unlock"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+    let mut unlock = unlock.unwrap(); // it stays for some seconds, as another question might come
+    unlock.stdin.take().unwrap().write_all(b"pw").unwrap();
+    wait_until(&machine, "the open volume", || machine.status()["phase"] == "unlocked");
     assert_eq!(machine.stop(), Some(0));
+    unlock.wait().unwrap(); // whether it has heard of it in time is not what is looked at here
+    asker.answers();
     let requests = server.requests();
     if requests.is_empty() && machine.log().contains("has not taken the last message within 2 s") {
         return; // a machine that is too busy for it, and says so
