@@ -97,6 +97,7 @@ fn title(event: Event, status: &Status) -> String {
             Some(question) => format!("waits for a {}", text::secret_name(question.kind)),
             None => "waits".to_owned(),
         },
+        Event::Failed if status.gave_up.is_empty() => "is held in emergency mode".to_owned(),
         Event::Failed => "could not unlock".to_owned(),
         Event::Unlocked => "is unlocked".to_owned(),
     };
@@ -190,8 +191,53 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::message::Phase;
+    use crate::control::message::{GivenUp, Link, Phase, Volume};
     use crate::session::text::tests::{asked, with};
+
+    #[test]
+    fn the_title_says_what_is_the_matter() {
+        let waiting = with(vec![asked("root")], Phase::Asking);
+        let gave_up = GivenUp { name: "root".to_owned(), device: None, why: Some("no tries left".to_owned()) };
+        let failed = Status { gave_up: vec![gave_up], ..with(vec![], Phase::Failed) };
+        let held = Status { emergency: Some("it is held by a shell".to_owned()), ..with(vec![], Phase::Booting) };
+        let open = Volume { name: "root".to_owned(), device: None };
+        let open = Status { unlocked: vec![open], ..with(vec![], Phase::Unlocked) };
+        let nobody = "nobody can log in by SSH; only the console can answer";
+        for (event, status, expected, text) in [
+            (
+                Event::Waiting,
+                waiting,
+                "web1 waits for a passphrase",
+                "root (/dev/vda2) wants a passphrase (3 tries left)",
+            ),
+            (Event::Failed, failed, "web1 could not unlock", "root was given up: no tries left"),
+            (Event::Failed, held, "web1 is held in emergency mode", "it is held by a shell"),
+            (Event::Unlocked, open, "web1 is unlocked", "root is open"),
+        ] {
+            let end = if event == Event::Unlocked { String::new() } else { format!("\n{nobody}") };
+            let said = (title(event, &status), body(event, &status, &Facts { ssh: None }));
+            assert_eq!(said, (expected.to_owned(), format!("{text}{end}")));
+        }
+    }
+
+    #[test]
+    fn it_says_how_to_log_in_by_each_address() {
+        let link = Link {
+            name: "eth0".into(),
+            mac: None,
+            carrier: true,
+            addresses: ["fe80::1/64", "192.0.2.7/24", "2001:db8::7/64"].map(str::to_owned).to_vec(),
+            gateway: None,
+            nameservers: vec![],
+            configured_by: None,
+            note: None,
+        };
+        let status = Status { network: vec![link], ..with(vec![], Phase::Asking) };
+        let facts = Facts { ssh: Some((2222, "SHA256:x".to_owned())) };
+        let expected = "log in: ssh -p 2222 root@192.0.2.7\nlog in: ssh -p 2222 root@2001:db8::7\nhost key: SHA256:x";
+        assert_eq!(body(Event::Waiting, &status, &facts), expected);
+        assert_eq!(report(Event::Waiting, &status, &facts, ("", "")).addresses, ["192.0.2.7", "2001:db8::7"]);
+    }
 
     #[test]
     fn text_from_the_machine_stays_in_its_place() {

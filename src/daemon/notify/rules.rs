@@ -101,9 +101,7 @@ impl Rules {
 
     /// What is to be told now, as an attempt that is made.
     pub fn due(&mut self, now: Duration) -> Option<Telling> {
-        while self.attempts.front().is_some_and(|oldest| *oldest + WINDOW <= now) {
-            self.attempts.pop_front();
-        }
+        self.forget(now);
         self.next().filter(|at| *at <= now)?;
         let (event, _) = self.wanted()?;
         Some(self.attempt(event, now))
@@ -111,6 +109,7 @@ impl Rules {
 
     /// What is to be told at hand-over, when there is no later: that everything is open, even if the last try failed.
     pub fn last(&mut self, now: Duration) -> Option<Telling> {
+        self.forget(now);
         let open = self.on.unlocked && self.open.is_some() && !self.told_open && self.attempts.len() < MOST;
         open.then(|| self.attempt(Event::Unlocked, now))
     }
@@ -160,6 +159,13 @@ impl Rules {
             Phase::Booting | Phase::Asking | Phase::Failed => false,
         };
         proved && self.asked.is_empty() && self.failed.is_empty()
+    }
+
+    /// Attempts that no longer count.
+    fn forget(&mut self, now: Duration) {
+        while self.attempts.front().is_some_and(|oldest| *oldest + WINDOW <= now) {
+            self.attempts.pop_front();
+        }
     }
 
     fn attempt(&mut self, event: Event, now: Duration) -> Telling {
