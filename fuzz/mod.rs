@@ -4,6 +4,7 @@ mod conversation;
 mod dhcp;
 mod dhcp6;
 mod engine;
+mod http;
 mod lines;
 mod sftp;
 
@@ -18,7 +19,7 @@ use crate::config::{
 };
 
 #[rustfmt::skip] // a word a line would be long
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     Target {
         name: "command-line",
         words: &[
@@ -60,7 +61,9 @@ const TARGETS: [Target; 8] = [
             "destination = ", "interface = ", "id = ", "parent = ", "interfaces = ", "options = ", "enabled = ",
             "keep = ", "peer-dns = ", "boot = ", "true", "false", "\"ipv6\"", "\"auto6\"", "\"eth0\"", "\"eth1\"",
             "\"192.0.2.7/24\"", "\"2001:db8::7/64\"", "[", "]", ",", "\n", "'", "1500", "\"52:54:00:12:34:56\"",
-            "\"mode=1,primary=eth0\"", "network = ", "port = ", "2222",
+            "\"mode=1,primary=eth0\"", "network = ", "port = ", "2222", "[[notify]]\n", "url = ", "\"https://a/b?c\"",
+            "\"http://[::1]:80\"", "kind = ", "\"ntfy\"", "after = ", "on = ", "[\"failed\"]", "token-file = ",
+            "headers-file = ", "ca = ", "\"/x\"",
         ],
         run: config,
     },
@@ -81,6 +84,14 @@ const TARGETS: [Target; 8] = [
             "\x00\x18\x00\x05\x03lab", "\x00\x20\x00\x04", "\x01\x20", "\x02\x20", "\x02\x21",
         ],
         run: dhcp6::version6,
+    },
+    Target {
+        name: "http",
+        words: &[
+            "HTTP/1.1 ", "HTTP/1.0 ", "100", "101", "200 OK", "302 Found", "503", "\r\n", "\r\n\r\n", "\n", "\n\n", ":",
+            "Location: /", "Content-Length: 0", " ", "\t",
+        ],
+        run: http::response,
     },
     Target {
         name: "router",
@@ -129,7 +140,9 @@ fn command_line(input: &[u8]) {
 }
 
 fn config(input: &[u8]) {
-    let Ok((settings, _)) = file::parse(&String::from_utf8_lossy(input)) else { return };
+    let text = String::from_utf8_lossy(input);
+    http::recipients(&text);
+    let Ok((settings, _)) = file::parse(&text) else { return };
     if let Some(config) = settings.configured {
         check(&config);
         assert!(!config.interfaces.is_empty());

@@ -22,7 +22,7 @@ use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
 use crate::session::run::{End, Input, Io, Output, run};
-use crate::{daemon, dialler, hub, image, open, session, sftp, tunnel};
+use crate::{daemon, dialler, hub, image, open, post, session, sftp, tunnel};
 
 /// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less, and what says that the boot is
 /// held comes more often.
@@ -99,7 +99,8 @@ enum Action {
 
 /// Processes that the daemon starts by the dozen: they start without the parser of arguments, which would be the larger part
 /// of what that costs.
-const PROCESSES: &[(&str, fn() -> anyhow::Result<()>)] = &[("session", session::main), ("dial-session", dialler::main)];
+const PROCESSES: &[(&str, fn() -> anyhow::Result<()>)] =
+    &[("session", session::main), ("dial-session", dialler::main), ("post", post::main)];
 
 /// Whose.
 #[derive(Clone, Copy, clap::ValueEnum)]

@@ -18,6 +18,7 @@ pub mod hub;
 pub mod image;
 pub mod kmsg;
 pub mod open;
+pub mod post;
 pub mod recycle;
 pub mod root;
 pub mod secret;

@@ -52,6 +52,9 @@ pub struct Settings {
     /// Read by [`super::role_entry`].
     #[serde(rename = "role", deserialize_with = "read_elsewhere")]
     pub roles: (),
+    /// Read by [`super::notify`].
+    #[serde(rename = "notify", deserialize_with = "read_elsewhere")]
+    pub notifications: (),
 }
 
 impl Default for Settings {
@@ -69,6 +72,7 @@ impl Default for Settings {
             hubs: Vec::new(),
             dialling: true,
             roles: (),
+            notifications: (),
         }
     }
 }

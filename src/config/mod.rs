@@ -12,6 +12,7 @@ pub mod grants;
 pub mod initramfs_tools;
 pub mod key;
 pub mod network;
+pub mod notify;
 pub mod role;
 pub mod role_entry;
 
@@ -22,6 +23,7 @@ use crate::root::Root;
 use crate::secret::Secret;
 use cmdline::CommandLine;
 use file::Settings;
+use notify::{BUNDLES, Notify, Trust};
 use role::Roles;
 
 pub const CONFIG_FILE: &str = "/etc/vestibule/config.toml";
@@ -38,6 +40,8 @@ pub const HOST_NAME: [&str; 2] = ["/etc/vestibule/hostname", "/etc/hostname"];
 
 /// Largest file that is read; anything bigger is not what it should be.
 const MAX_FILE: u64 = 256 << 10;
+/// The same for a bundle of authorities: Debian's has 220 KiB.
+const MAX_BUNDLE: u64 = 1 << 20;
 
 /// Everything that the daemon and the image build need to know.
 pub struct Config {
@@ -49,6 +53,8 @@ pub struct Config {
     /// `rd.vestibule=0`
     pub disabled: bool,
     pub command_line: CommandLine,
+    /// Who is told that the machine waits.
+    pub recipients: Vec<Recipient>,
     /// Path and content of the file that counts; the content is empty if there is none.
     pub authorized_keys: (String, String),
     /// In OpenSSH's format; `None` when it is missing or unreadable. Not parsed here.
@@ -59,6 +65,17 @@ pub struct Config {
     pub dial_key: Option<Secret>,
     /// One sentence for each thing that is wrong.
     pub problems: Vec<String>,
+}
+
+/// An entry of `[[notify]]`, with what its files say.
+pub struct Recipient {
+    pub notify: Notify,
+    /// Lines of the request's head that nobody else may see.
+    pub headers: Secret,
+    /// Certificates of authorities (PEM), where the server proves itself by one.
+    pub authorities: Option<String>,
+    /// The paths of these files.
+    pub files: Vec<String>,
 }
 
 impl Config {
@@ -77,6 +94,12 @@ impl Config {
             Err(_) => role_entry::unreadable(),
         };
         problems.extend(wrong.into_iter().map(|reason| format!("{CONFIG_FILE}: {reason}")));
+        let (entries, wrong) = match &text {
+            Ok(text) => notify::read(text.as_deref().unwrap_or_default(), cfg!(feature = "tls")),
+            Err(_) => Default::default(), // as below
+        };
+        let (recipients, unusable) = recipients(root, entries);
+        problems.extend(wrong.into_iter().chain(unusable).map(|reason| format!("{CONFIG_FILE}: {reason}")));
         let from_file = match text.map(|text| text.map(|text| file::parse(&text))) {
             Ok(None) => Settings::default(),
             Ok(Some(Ok((settings, wrong)))) => {
@@ -111,6 +134,7 @@ impl Config {
             configured_roles,
             disabled: !command_line.flag("rd.vestibule", true),
             command_line,
+            recipients,
             authorized_keys,
             host_key,
             host_certificate,
@@ -118,6 +142,51 @@ impl Config {
             problems,
         }
     }
+}
+
+/// The entries with the content of their files; and a sentence for each that has to do without.
+fn recipients(root: &Root, entries: Vec<Notify>) -> (Vec<Recipient>, Vec<String>) {
+    let (mut all, mut problems) = (Vec::new(), Vec::new());
+    for notify in entries {
+        let place = format!("{} ({})", notify.place, notify.url.shown());
+        match recipient(root, notify) {
+            Ok(recipient) => all.push(recipient),
+            Err(reason) => problems.push(format!("{place}: {reason}; nobody is told by this entry")),
+        }
+    }
+    (all, problems)
+}
+
+fn recipient(root: &Root, notify: Notify) -> Result<Recipient, String> {
+    let there = |path: &str, most| match read_at_most(&root.join(path), most) {
+        Ok(text) => Ok(text),
+        Err(error) => Err(format!("{path} can't be read: {error}")),
+    };
+    let secret = |path: &Option<String>| match path {
+        Some(path) => there(path, MAX_FILE).map(|text| Some(Secret::new(text.into_bytes()))),
+        None => Ok(None),
+    };
+    let headers = notify.headers(secret(&notify.token_file)?.as_ref(), secret(&notify.headers_file)?.as_ref())?;
+    let bundle =
+        match &notify.trust {
+            Trust::Authorities(Some(path)) => Some(path.clone()),
+            Trust::Authorities(None) if notify.url.tls => {
+                let bundle = BUNDLES.iter().find(|path| root.join(path).exists());
+                Some(bundle.ok_or_else(|| {
+                    format!("neither {} is there; name a file with ca, or pin", BUNDLES.join(" nor "))
+                })?)
+                .map(|path| (*path).to_owned())
+            }
+            _ => None,
+        };
+    let authorities = bundle.as_deref().map(|path| there(path, MAX_BUNDLE)).transpose()?;
+    if let (Some(path), Some(text)) = (&bundle, &authorities)
+        && !text.contains("-----BEGIN CERTIFICATE-----")
+    {
+        return Err(format!("{path} holds no certificate (PEM)"));
+    }
+    let files = [&notify.token_file, &notify.headers_file, &bundle].into_iter().flatten().cloned().collect();
+    Ok(Recipient { notify, headers, authorities, files })
 }
 
 /// dracut's `getarg` sources in its order (dracut-lib.sh): the image's own files first, then the kernel's.
@@ -196,11 +265,15 @@ fn read(root: &Root, path: &str) -> Result<Option<String>, String> {
 }
 
 fn read_text(path: &Path) -> std::io::Result<String> {
+    read_at_most(path, MAX_FILE)
+}
+
+fn read_at_most(path: &Path, most: u64) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(std::io::Error::new(ErrorKind::InvalidData, format!("it is larger than {} KiB", MAX_FILE >> 10)));
+    std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(std::io::Error::new(ErrorKind::InvalidData, format!("it is larger than {} KiB", most >> 10)));
     }
     Ok(text)
 }
@@ -241,6 +314,21 @@ mod tests {
             "{:?}",
             config.problems
         );
+    }
+
+    #[test]
+    fn who_is_told_needs_files_that_are_there() {
+        let text =
+            b"[[notify]]\nurl = \"http://a/secret\"\ntoken-file = \"/etc/token\"\n[[notify]]\nurl = \"http://b/\"\n";
+        let config = ("etc/vestibule/config.toml", &text[..]);
+        let without = Config::load(&Fixture::new(&[config]));
+        assert_eq!(without.recipients.len(), 1, "the other counts");
+        assert!(without.problems[0].contains("line 1: [notify] (http://a): /etc/token can't be read"));
+        assert!(!without.problems[0].contains("secret"));
+        let with = Config::load(&Fixture::new(&[config, ("etc/token", b"hunter2\n")]));
+        assert_eq!((with.recipients.len(), with.problems), (2, Vec::new()));
+        assert_eq!(with.recipients[0].headers.expose(), b"Authorization: Bearer hunter2\r\n");
+        assert_eq!(with.recipients[0].files, ["/etc/token"]);
     }
 
     #[test]

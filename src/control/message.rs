@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::dial::Hub;
 use crate::config::grants::{Granted, Narrowing};
 use crate::config::role::Roles;
+use crate::control::notification::Notification;
 use crate::secret::Secret;
 
 /// Names one question for as long as it is asked; never used again within a boot.
@@ -151,6 +152,7 @@ pub struct Status {
     pub hold: Option<String>,
     /// Through which it is reached.
     pub hubs: Vec<Hub>,
+    pub notifications: Vec<Notification>,
 }
 
 /// One question that was answered, and what came of it.

@@ -5,6 +5,7 @@ pub mod client;
 pub mod dial;
 pub mod frame;
 pub mod message;
+pub mod notification;
 pub mod server;
 pub mod stream;
 

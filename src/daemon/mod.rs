@@ -10,7 +10,9 @@ mod house;
 pub mod lifecycle;
 pub mod listener;
 mod local;
+mod login;
 pub mod net;
+pub mod notify;
 mod once;
 pub mod plymouth;
 pub mod power;
@@ -34,6 +36,7 @@ use crate::config::{Config, HOST_CERTIFICATE, HOST_KEY};
 use crate::control::SOCKET;
 use crate::control::dial::Hub;
 use crate::control::message::{Link, Phase, Setup, Status};
+use crate::control::notification::Notification;
 use crate::control::server::House;
 use crate::root::Root;
 use crate::secret::Secret;
@@ -48,6 +51,7 @@ use lifecycle::{Lifecycle, Stopper};
 use listener::Listener;
 use listener::entrance::{Arrival, Entrance};
 use net::{Net, resolve::Resolver};
+use notify::Notifier;
 use once::UsedKeys;
 use prompt::broker::View;
 use prompt::emergency::{self, Hold};
@@ -87,7 +91,7 @@ pub fn main(root: Root, family: Option<Family>, once: bool) -> anyhow::Result<()
 }
 
 /// The whole life of the daemon, in order.
-async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> anyhow::Result<()> {
+async fn run(root: Root, mut config: Config, family: Option<Family>, once: bool) -> anyhow::Result<()> {
     let (mut lifecycle, stopper) = Lifecycle::start().context("taking over the signals")?;
     let control = local::ControlSocket::bind(&root).await?;
     let (network, mut problems) = NetworkConfig::choose(&config.command_line, config.settings.configured.as_ref());
@@ -124,16 +128,28 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
         holds: holds.clone(),
         entrance: entrance.clone(),
     });
-    let (port, vsock) = (config.settings.port, config.settings.vsock_port());
+    let (port, vsock, fingerprint) = (config.settings.port, config.settings.vsock_port(), fingerprint(&config));
     let links = net.as_ref().map(Net::links);
-    let around = dial::Around { resolver, links, entrance: entrance.clone(), stopping: stopped.clone() };
+    let recipients = std::mem::take(&mut config.recipients);
+    if recipients.iter().any(|recipient| recipient.notify.url.tls) {
+        clock::not_before(clock::built(&root), &root);
+    }
+    let around = dial::Around {
+        resolver: resolver.clone(),
+        links: links.clone(),
+        entrance: entrance.clone(),
+        stopping: stopped.clone(),
+    };
     let dials = Dials::start(&config, around);
     let outside = Outside { port: Some(port), arrivals, stopping: stopped.clone(), once };
     let listener = start_listener(config, &root, house.clone(), outside, &mut problems);
     if let Some(port) = vsock.filter(|_| listener.is_some()) {
         crate::task::spawn(listener::vsock::serve(port, entrance));
     }
-    let seen = (broker.view(), hold, net.as_ref().map(Net::links), holds.clone(), dials.states());
+    let facts = notify::Facts { ssh: fingerprint.filter(|_| listener.is_some()).map(|key| (port, key)) };
+    let notifier = Notifier::start(recipients, facts, &resolver, &statuses, &stopped);
+    let (hubs, told) = (dials.states(), notifier.states.clone());
+    let seen = Seen { view: broker.view(), hold, links, holds: holds.clone(), hubs, told };
     let observer = crate::task::spawn(observe(seen, problems, (status, stopped.clone())));
     let message = listener.is_some().then(|| plymouth::start(root.clone(), statuses, stopped.clone(), port));
     let serving = crate::task::spawn(local::serve(control, house));
@@ -159,6 +175,7 @@ async fn run(root: Root, config: Config, family: Option<Family>, once: bool) -> 
     if let Some(capture) = capture {
         capture.stop().await;
     }
+    notifier.end().await;
     if let Some(net) = net {
         net.undo().await;
     }
@@ -244,18 +261,25 @@ fn usable_host_key(host_key: Option<Secret>) -> Result<(Secret, PublicKey), Stri
     Ok((host_key, key.public_key().clone()))
 }
 
-/// What the broker, the emergency watch and the network publish, what holds the boot, and how hubs do.
-type Seen = (
-    watch::Receiver<View>,
-    watch::Receiver<Option<Hold>>,
-    Option<watch::Receiver<Arc<[Link]>>>,
-    Holds,
-    watch::Receiver<Vec<Hub>>,
-);
+/// Of the host key, if it is one.
+fn fingerprint(config: &Config) -> Option<String> {
+    let key = image::keys::parse(config.host_key.as_ref()?.expose()).ok()?;
+    Some(authorized_keys::fingerprint(key.public_key()))
+}
+
+/// What the broker, the emergency watch, the network, the hubs and the notifier publish, and what holds the boot.
+struct Seen {
+    view: watch::Receiver<View>,
+    hold: watch::Receiver<Option<Hold>>,
+    links: Option<watch::Receiver<Arc<[Link]>>>,
+    holds: Holds,
+    hubs: watch::Receiver<Vec<Hub>>,
+    told: watch::Receiver<Vec<Notification>>,
+}
 
 /// Puts what they know into the one status that clients watch.
 async fn observe(
-    (mut view, mut hold, links, holds, mut hubs): Seen,
+    Seen { mut view, mut hold, links, holds, mut hubs, mut told }: Seen,
     problems: Vec<String>,
     (status, mut stopping): (watch::Sender<Arc<Status>>, watch::Receiver<bool>),
 ) {
@@ -275,6 +299,7 @@ async fn observe(
         now.emergency = hold.borrow_and_update().as_ref().map(Hold::in_words);
         now.hold = holds.in_words();
         now.hubs.clone_from(&hubs.borrow_and_update());
+        now.notifications.clone_from(&told.borrow_and_update());
         status.send_replace(Arc::new(now));
         tokio::select! {
             changed = links.changed() => if changed.is_err() {
@@ -284,6 +309,7 @@ async fn observe(
             Ok(()) = hold.changed() => {}
             Ok(()) = hubs.changed() => {}
             () = held.changed() => {}
+            Ok(()) = told.changed() => {}
             Ok(()) = stopping.changed() => {}
             else => return, // the daemon is ending
         }
@@ -314,6 +340,7 @@ fn empty_status(host: &str) -> Status {
         emergency: None,
         hold: None,
         hubs: vec![],
+        notifications: vec![],
     }
 }
 

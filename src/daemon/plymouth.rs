@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::login;
 use crate::control::message::Status;
 use crate::root::Root;
 
@@ -105,10 +106,8 @@ fn message(status: &Status, port: u16) -> Option<String> {
     if status.questions.is_empty() {
         return None;
     }
-    let addresses = status.network.iter().flat_map(|link| &link.addresses);
-    let mut addresses = addresses.filter_map(|address| address.split('/').next()).filter(|address| is_usable(address));
-    let option = if port == 22 { String::new() } else { format!("-p {port} ") };
-    let mut text = format!("vestibule: unlock with  ssh {option}root@{}", addresses.next()?);
+    let mut addresses = login::addresses(status);
+    let mut text = format!("vestibule: unlock with  {}", login::command(port, addresses.next()?));
     for address in addresses {
         let more = format!("  or root@{address}");
         if text.len() + more.len() > MAX_TEXT {
@@ -117,15 +116,6 @@ fn message(status: &Status, port: u16) -> Option<String> {
         text += &more;
     }
     Some(text)
-}
-
-/// From another machine, without naming an interface.
-fn is_usable(address: &str) -> bool {
-    match address.parse() {
-        Ok(std::net::IpAddr::V4(v4)) => !v4.is_loopback() && !v4.is_link_local(),
-        Ok(std::net::IpAddr::V6(v6)) => !v6.is_loopback() && !v6.is_unicast_link_local(),
-        Err(_) => false,
-    }
 }
 
 async fn request(socket: &str, command: u8, text: &str) -> io::Result<()> {

@@ -81,6 +81,7 @@ pub fn check(root: &Root) -> Findings {
             found.warnings.push(format!("the role {name} has gateway-ports, but may not listen anywhere (listen-on)"));
         }
     }
+    found.warnings.extend(config.recipients.iter().flat_map(|recipient| recipient.notify.warnings()));
     let (network, warnings) = NetworkConfig::choose(&config.command_line, config.settings.configured.as_ref());
     found.warnings.extend(warnings);
     found.network.push(match (config.settings.network, &config.settings.configured) {
@@ -123,6 +124,7 @@ pub fn command(root: &Root) -> anyhow::Result<()> {
 /// `vestibule check --files`: what the image needs, one `source<TAB>destination` per line.
 pub fn print_files(root: &Root) {
     let config = Config::load(root);
+    let of_recipients = config.recipients.iter().flat_map(|recipient| &recipient.files);
     for (source, destination) in [
         (CONFIG_FILE, CONFIG_FILE),
         (&config.authorized_keys.0, AUTHORIZED_KEYS[0]),
@@ -133,6 +135,7 @@ pub fn print_files(root: &Root) {
     .into_iter()
     .chain((!config.settings.keys.is_empty()).then_some(EARLY))
     .chain((!config.settings.hubs.is_empty()).then_some((DIAL_KEY, DIAL_KEY)))
+    .chain(of_recipients.map(|path| (path.as_str(), path.as_str())))
     {
         let source = root.join(source);
         if source.exists() {
@@ -243,6 +246,17 @@ mod tests {
         let root = host(KEY, "");
         root.put("/proc/cmdline", b"vestibule.vsock=1");
         assert_eq!(modules(&root).len(), 2, "also where the kernel command line says so");
+    }
+
+    #[test]
+    fn notifications_are_looked_at() {
+        let entry = |lines: &str| check(&host(KEY, &format!("[[notify]]\n{lines}\n")));
+        assert_eq!(entry("url = \"http://a/secret\"").warnings, [""; 0]);
+        let useless = entry("url = \"http://a/secret\"\non = []").warnings;
+        assert!(useless[0].contains("nothing is sent") && !useless[0].contains("secret"), "{useless:?}");
+        let https = entry("url = \"https://a/\"").errors;
+        let expected = if cfg!(feature = "tls") { "name a file with ca" } else { "built without TLS" };
+        assert!(https.len() == 1 && https[0].contains(expected), "{https:?}");
     }
 
     #[test]

@@ -299,6 +299,7 @@ mod tests {
             emergency: None,
             hold: None,
             hubs: vec![],
+            notifications: vec![],
             problems: words(problems),
         }
     }

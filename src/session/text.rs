@@ -90,6 +90,10 @@ pub fn status(status: &Status) -> String {
     for hub in &status.hubs {
         text += &format!("  hub       {}\n", printable(&self::hub(hub)));
     }
+    for told in &status.notifications {
+        let Some(problem) = &told.problem else { continue };
+        text += &format!("  notify    {}: {} ({} sent)\n", printable(&told.to), printable(problem), told.sent);
+    }
     for problem in &status.problems {
         text += &format!("  problem   {}\n", printable(problem));
     }
@@ -154,6 +158,7 @@ pub mod tests {
     use super::*;
     use crate::control::dial::HubState;
     use crate::control::message::{GivenUp, PromptId, RECOVERY, Volume};
+    use crate::control::notification::{Notification, State};
 
     pub fn asked(volume: &str) -> Question {
         Question {
@@ -182,6 +187,7 @@ pub mod tests {
             emergency: None,
             hold: None,
             hubs: vec![],
+            notifications: vec![],
         }
     }
 
@@ -225,6 +231,8 @@ pub mod tests {
             listening: None,
             problem: steering(),
         }];
+        let (to, problem) = ("http://h\r".to_owned(), steering());
+        all.notifications = vec![Notification { to, state: State::Failed, problem, sent: 1 }];
         assert!(status(&all).chars().all(|c| c == '\n' || !c.is_control()), "{:?}", status(&all));
     }
 
