@@ -97,9 +97,12 @@ enum Action {
     SftpServer(sftp::Options),
 }
 
+/// The whole life of a process of ours that takes no arguments.
+type Process = fn() -> anyhow::Result<()>;
+
 /// Processes that the daemon starts by the dozen: they start without the parser of arguments, which would be the larger part
 /// of what that costs.
-const PROCESSES: &[(&str, fn() -> anyhow::Result<()>)] =
+const PROCESSES: &[(&str, Process)] =
     &[("session", session::main), ("dial-session", dialler::main), ("post", post::main)];
 
 /// Whose.

@@ -24,7 +24,7 @@ const fn sizes() -> [usize; 17] {
     let mut sizes = [0; 17];
     let mut index = 0;
     while index < sizes.len() {
-        sizes[index] = (4 + index % 4) * (5 << 10) << (index / 4);
+        sizes[index] = ((4 + index % 4) * (5 << 10)) << (index / 4);
         index += 1;
     }
     sizes
