@@ -85,11 +85,41 @@ fn a_cable_that_is_pulled_is_noticed_at_both_ends() {
     });
 }
 
-/// Between the router and the world: neither end loses its carrier.
+/// The machine's own network comes up late, and nothing is said of a hub before.
+#[test]
+fn a_hub_is_dialled_as_soon_as_there_is_a_network() {
+    behind_nat("trouble::a_hub_is_dialled_as_soon_as_there_is_a_network", |mut hub| {
+        let (mut machine, lines) = machine(&hub, &["name = \"office\"\nlisten = \"from-address\""]);
+        hub.admit(&lines[0]);
+        hub.start();
+        let config = std::fs::read_to_string(machine.root.join("etc/vestibule/config.toml")).unwrap();
+        let interface = "[[network.interface]]\nname = \"b0\"\naddress = \"10.0.0.9/24\"\ngateway = \"10.0.0.1\"\n";
+        machine.write("etc/vestibule/config.toml", &(config.replace("network = false\n", "") + interface));
+        // What the kernel says of interfaces is the namespace's own; its command line is not.
+        std::fs::remove_dir_all(machine.root.join("sys")).unwrap();
+        for real in ["sys", "proc/sys"] {
+            std::os::unix::fs::symlink(format!("/{real}"), machine.root.join(real)).unwrap();
+        }
+        machine.write("proc/cmdline", "");
+        ip(&["-n", "box", "address", "flush", "dev", "b0"]);
+        cable("down");
+        machine.start_in("box");
+        problem(&machine, "office", "there is no network", PATIENCE);
+        cable("up");
+        assert_eq!(listening(&machine, "office", PATIENCE), "localhost:20009");
+        let log = machine.log();
+        assert_eq!(log.matches("hub office: ").count(), 1, "{log}");
+        assert_eq!(machine.stop(), Some(0));
+    });
+}
+
+/// Between the machine and its router.
 fn cable(state: &str) {
-    let done =
-        Command::new("ip").args(["-n", "nat", "link", "set", "n1", state]).stdin(Stdio::null()).status().unwrap();
-    assert!(done.success());
+    ip(&["-n", "nat", "link", "set", "n1", state]);
+}
+
+fn ip(arguments: &[&str]) {
+    assert!(Command::new("ip").args(arguments).stdin(Stdio::null()).status().unwrap().success(), "{arguments:?}");
 }
 
 fn fingerprint(hub: &crate::common::hub::Hub, key: &str) -> String {
