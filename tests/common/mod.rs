@@ -5,7 +5,7 @@ pub mod terminal;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
@@ -84,7 +84,8 @@ impl Machine {
             daemon.env("NOTIFY_SOCKET", notify);
         }
         self.daemon = Some(daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        self.wait_for("the daemon to run", || self.root.join("run/vestibule/control").exists());
+        // That the socket has a name is a moment before it can be connected to.
+        self.wait_for("the daemon to run", || UnixStream::connect(self.root.join("run/vestibule/control")).is_ok());
     }
 
     pub fn wait_for_ssh(&self) {

@@ -19,8 +19,14 @@ use server::{DEADLINE, Server};
 /// A machine that tells these entries of `[[notify]]`; running.
 fn machine(name: &str, entries: &str) -> Machine {
     let mut machine = prepared(name, entries);
-    machine.start();
+    start(&mut machine);
     machine
+}
+
+/// Until SSH listens as well.
+fn start(machine: &mut Machine) {
+    machine.start();
+    machine.wait_for_ssh();
 }
 
 fn prepared(name: &str, entries: &str) -> Machine {

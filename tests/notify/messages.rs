@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::server::{OK, Server};
-use crate::{entry, machine, prepared, until_sent, wait_until};
+use crate::{entry, machine, prepared, start, until_sent, wait_until};
 
 /// The host's name is that of the machine that runs the test.
 fn host(machine: &crate::common::Machine) -> String {
@@ -36,8 +36,7 @@ fn from_waiting_to_unlocked() {
     let mut machine = prepared("told", &entries.concat());
     machine.write("etc/vestibule/token", "tk_12\n");
     machine.write("etc/vestibule/headers", "X-One: 1\nX-Two: two words\n");
-    machine.start();
-    machine.wait_for_ssh();
+    start(&mut machine);
     let (host, key) = (host(&machine), fingerprint(&machine));
     let login = format!("ssh -p {} root@{host}", machine.port);
     let asker = machine.ask("root", "correct horse");
@@ -125,7 +124,6 @@ fn failure_is_told_and_only_what_was_wanted() {
         entry(&successes, "/", "after = 0\non = [\"unlocked\"]"),
     ];
     let machine = machine("gave-up", &entries.concat());
-    machine.wait_for_ssh();
     let asker = machine.ask("root", "right");
     for _ in 0..3 {
         machine.ssh("unlock", &["unlock"], b"wrong");
@@ -144,7 +142,6 @@ fn failure_is_told_and_only_what_was_wanted() {
 fn the_last_message_gets_out_at_hand_over() {
     let server = Server::start(&[OK]);
     let mut machine = machine("farewell", &entry(&server, "/", "after = 3600"));
-    machine.wait_for_ssh();
     let asker = machine.ask("root", "pw");
     let unlock = machine.ssh_command("unlock", &["unlock"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
     let mut unlock = unlock.unwrap(); // it stays for some seconds, as another question might come

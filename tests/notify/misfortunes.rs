@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::server::{OK, Server, Way};
-use crate::{Question, entry, machine, prepared, until, until_failed, until_sent, wait_until};
+use crate::{Question, entry, machine, prepared, start, until, until_failed, until_sent, wait_until};
 
 /// Each spoils its own message, and says how; the others get theirs.
 #[test]
@@ -60,7 +60,6 @@ fn every_misfortune_is_told_and_keeps_nobody_else_waiting() {
 fn a_server_that_hangs_does_not_hold_up_the_hand_over() {
     let server = Server::start(&[Way::Silent]);
     let mut machine = machine("hanging", &entry(&server, "/", "after = 0"));
-    machine.wait_for_ssh();
     let asker = machine.ask("root", "pw");
     let unlocked = machine.ssh("unlock", &["unlock"], b"pw");
     assert_eq!(unlocked.status.code(), Some(0), "{unlocked:?}");
@@ -81,7 +80,7 @@ fn a_mistake_in_an_entry_is_its_own() {
     let check = machine.vestibule(&["check"]);
     let said = String::from_utf8(check.stderr).unwrap();
     assert!(said.contains("line 6: [notify] kind: “mail” is not known") && !check.status.success(), "{said}");
-    machine.start();
+    start(&mut machine);
     let _question = Question::ask(&machine);
     until_sent(&machine, 0, 1);
     assert!(machine.status()["problems"][0].as_str().unwrap().contains("nobody is told by this entry"));

@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::common::Machine;
 use crate::server::{OK, Server};
-use crate::{Question, until_failed, until_sent};
+use crate::{Question, start, until_failed, until_sent};
 
 /// Runs openssl; what it prints.
 fn openssl(directory: &Path, arguments: &str) -> String {
@@ -112,7 +112,7 @@ fn only_the_right_server_is_told() {
     for file in ["/etc/ssl/certs/ca-certificates.crt", "/etc/own.pem"] {
         assert!(files.contains(&format!("\t{file}\n")), "{files}");
     }
-    machine.start();
+    start(&mut machine);
     let _question = Question::ask(&machine);
     for index in 0..3 {
         until_sent(&machine, index, 1);
