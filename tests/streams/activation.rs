@@ -99,6 +99,28 @@ fn systemd_passes_a_listening_socket_or_each_connection() {
 }
 
 #[test]
+fn socat_carries_each_connection_by_socket_or_by_pipes() {
+    for how in ["", ",pipes"] {
+        let machine = machine("streams-socat");
+        let listen = format!("TCP-LISTEN:{},bind=127.0.0.1,fork", machine.port);
+        let words = ["socat".to_owned(), listen, format!("EXEC:{}{how}", serve_stdio(&machine).join(" "))];
+        let log = std::fs::File::create(machine.root.join("stderr")).unwrap();
+        let mut server = Guard::spawn(command(&words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log));
+        until("socat to listen", || {
+            assert_eq!(server.0.try_wait().unwrap(), None, "it has ended; log:\n{}", machine.log());
+            std::net::TcpStream::connect(("127.0.0.1", machine.port)).is_ok()
+        });
+        for _ in 0..2 {
+            let greeted = greet(&machine, &[]);
+            assert!(is_greeted(&greeted), "{how}: {greeted:?}; log:\n{}", machine.log());
+        }
+        let pid = server.pid();
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        until("each connection's process to end", || std::fs::read_to_string(&children).unwrap().is_empty());
+    }
+}
+
+#[test]
 fn variables_for_another_process_are_not_ours() {
     let machine = machine("streams-others");
     let output = command(&serve_stdio(&machine))
