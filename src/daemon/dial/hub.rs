@@ -213,6 +213,8 @@ impl Connection {
 
     async fn report(&mut self) -> Result<Report, Over> {
         match frame::read(&mut self.reports).await {
+            Ok(Some(Report::Over { why, loud })) => Ok(Report::Over { why: message::readable(&why), loud }),
+            Ok(Some(Report::Listening(place))) => Ok(Report::Listening(message::readable(&place))),
             Ok(Some(report)) => Ok(report),
             Ok(None) => Err(self.broken("it has ended").await),
             Err(error) => Err(self.broken(&error.to_string()).await),
