@@ -70,9 +70,28 @@ pub enum Report {
     },
 }
 
+/// Longest text of a report that is used, in characters: a changed key with eight pinned ones has about so many.
+const MAX_TEXT: usize = 1000;
+
+/// A report's text, fit for the log and the status: it may be what a hostile hub has said, or a process that it took over.
+pub fn readable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect()
+}
+
 impl Order {
     /// How many descriptors come with it.
     pub fn descriptors(&self) -> usize {
         usize::from(matches!(self, Self::Take(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hub_says_is_one_short_line() {
+        assert_eq!(readable("a\x1b[2J\nb\u{9b}c"), "a[2Jbc");
+        assert_eq!(readable(&"é".repeat(1 << 20)).chars().count(), MAX_TEXT);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Listen;
+use crate::control::dial::readable;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -86,7 +87,7 @@ impl From<russh::Error> for Error {
         use russh::Error as E;
         match error {
             E::NoCommonAlgo { kind, theirs, .. } => {
-                Self::NothingInCommon(format!("{kind:?}, it has {}", theirs.join(", ")))
+                Self::NothingInCommon(format!("{kind:?}, it has {}", readable(&theirs.join(", "))))
             }
             E::Version => Self::NoServer("what answers doesn't begin as SSH does".to_owned()),
             E::HUP | E::Disconnect => Self::Lost("the hub has closed it".to_owned()),

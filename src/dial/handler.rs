@@ -11,10 +11,8 @@ use super::Listen;
 use super::error::Error;
 use super::pin::Pins;
 use super::stream::{Incoming, Stream};
+use crate::control::dial::readable;
 use crate::flow::table::Table;
-
-/// Longest reason of the hub's that is passed on, in characters.
-const MAX_REASON: usize = 200;
 
 pub struct Client {
     pub pins: Pins,
@@ -102,11 +100,6 @@ pub fn explain(why: &ChannelOpenFailure) -> String {
         ChannelOpenFailure::ConnectFailed => "nothing answers there".to_owned(),
         other => format!("{other:?}"),
     }
-}
-
-/// A text of the hub's, fit for a log: one line, printable, short.
-fn readable(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(MAX_REASON).collect()
 }
 
 impl Client {

@@ -9,13 +9,14 @@ mod trouble;
 use std::time::Duration;
 
 use common::Machine;
-use common::hub::{HUB, Hub, until};
+use common::hub::{HUB, Hub, PATIENCE, banner, until};
 use serde_json::Value;
 
 /// A machine that will dial this hub, with a `[[dial]]` of each of these lines; and the lines for the hub, as it prints them.
 fn machine(hub: &Hub, dials: &[&str]) -> (Machine, Vec<String>) {
     let machine = Machine::new("dial");
     let config = std::fs::read_to_string(machine.root.join("etc/vestibule/config.toml")).unwrap();
+    let config = config.replace("login-seconds = 5", "login-seconds = 60");
     let entry = |lines: &&str| {
         let pinned = format!("host-key = \"{}\"\n", hub.host_key());
         let pinned = if lines.contains("host-key") { "" } else { &pinned };
@@ -55,5 +56,13 @@ fn problem(machine: &Machine, name: &str, words: &str, patience: Duration) {
         let hub = status_of(machine, name);
         let said = hub["problem"].as_str().is_some_and(|problem| problem.contains(words));
         if said { Ok(()) } else { Err(format!("{hub}; log:\n{}", machine.log())) }
+    });
+}
+
+/// Until the machine's server answers at a place on the hub.
+fn answers(place: &str, machine: &Machine) {
+    until(&format!("an answer at {place}"), PATIENCE, || match banner(place) {
+        Ok(line) if line.starts_with("SSH-2.0-vestibule") => Ok(()),
+        other => Err(format!("{other:?}; log:\n{}", machine.log())),
     });
 }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Around, Identity};
 use crate::config::dial::Dial;
 use crate::control::dial::{self as message, Hub, HubState, Order, Report};
+use crate::control::message::Link;
 use crate::control::{frame, stream};
 use crate::daemon::confined::{self, Child};
 use crate::daemon::listener::entrance::Arrival;
@@ -24,6 +25,8 @@ use crate::dial::backoff::Backoff;
 const START: Duration = Duration::from_secs(60);
 /// How long the process may take to end. It waits for half a second each for the last bytes, and for its goodbye.
 const END: Duration = Duration::from_secs(2);
+/// Routers come right after addresses; a hub that is dialled in between can't be reached.
+const ROUTER: Duration = Duration::from_secs(2);
 /// What an address begins with that reaches nobody but neighbours.
 const LINK_LOCAL: &str = "fe80:";
 
@@ -88,14 +91,14 @@ impl Task {
     async fn network(&self) {
         let Some(mut links) = self.around.links.clone() else { return };
         let reaches = |address: &String| !address.starts_with(LINK_LOCAL);
-        let is_up = |links: &Arc<[_]>| {
-            links.iter().any(|link: &crate::control::message::Link| link.addresses.iter().any(reaches))
-        };
+        let is_up = |links: &Arc<[Link]>| links.iter().any(|link| link.addresses.iter().any(reaches));
+        let has_router = |links: &Arc<[Link]>| links.iter().any(|link| link.gateway.is_some());
         if !is_up(&links.borrow()) {
             self.show(|hub| hub.problem = Some("there is no network".to_owned()));
         }
-        // Nobody brings the network up any more: then it is tried as it is.
+        // Nobody brings the network up any more: then it is tried as it is. A hub may also need no router.
         let _ = links.wait_for(is_up).await;
+        let _ = timeout(ROUTER, links.wait_for(has_router)).await;
     }
 
     /// One connection, from the look-up of the name to its end; `None` when the boot continues.
@@ -213,6 +216,8 @@ impl Connection {
 
     async fn report(&mut self) -> Result<Report, Over> {
         match frame::read(&mut self.reports).await {
+            Ok(Some(Report::Over { why, loud })) => Ok(Report::Over { why: message::readable(&why), loud }),
+            Ok(Some(Report::Listening(place))) => Ok(Report::Listening(message::readable(&place))),
             Ok(Some(report)) => Ok(report),
             Ok(None) => Err(self.broken("it has ended").await),
             Err(error) => Err(self.broken(&error.to_string()).await),
