@@ -21,6 +21,7 @@ class Setting:
     more_cables: for each further network card, whether its cable is plugged in
     consoles:  `console=` of the kernel; the last is where passphrases are asked
     replaced:  `{path: bytes}` put over the finished image, as a fault would
+    config:    the `config.toml` that the image is built with
     hub:       `hub.Hub` for a machine that can only dial out, to that hub
     """
 
@@ -31,6 +32,7 @@ class Setting:
     more_cables: tuple = ()
     consoles: tuple = ("ttyS0",)
     replaced: dict = field(default_factory=dict)
+    config: str = ""
     hub: type = None
 
 

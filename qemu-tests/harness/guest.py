@@ -39,7 +39,7 @@ class Guest:
         self.setting = setting
         self.disks = setting.disks
         self._directory = directory
-        image = images.image(setting.kind)
+        image = images.image(setting.kind, setting.config)
         self.hub = setting.hub and setting.hub(directory, image)
         arguments = [f"console={console}" for console in setting.consoles]
         arguments += [*images.KINDS[setting.kind].builder.kernel_arguments(self.disks, disks.ROOT_UUID), setting.arguments]

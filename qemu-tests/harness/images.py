@@ -45,6 +45,7 @@ mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
 make -C "$3" install DESTDIR=/mnt/root PREFIX=/usr
 install -D -m 0600 "$2/authorized_keys" /mnt/root/etc/vestibule/authorized_keys
+[ ! -e "$2/config.toml" ] || install -m 0600 "$2/config.toml" /mnt/root/etc/vestibule/config.toml
 mount -t proc proc /mnt/root/proc
 mount --rbind /dev /mnt/root/dev
 mount --rbind /sys /mnt/root/sys
@@ -65,11 +66,13 @@ def binary():
     return path
 
 
-def image(kind):
-    """The directory with `vmlinuz`, `initramfs`, `client_key`, `known_hosts` and `build.log` of one guest."""
+def image(kind, config=""):
+    """The directory with `vmlinuz`, `initramfs`, `client_key`, `known_hosts` and `build.log` of one guest, built with this
+    `config.toml`."""
     installed = files_below(*KINDS[kind].builder.SOURCES)
-    make_key = key(tree(kind).name, KINDS[kind].options, _script(kind), *installed, binary(), REPOSITORY / "Makefile")
-    return cached(f"image-{kind}", make_key, f"build the image of {kind}{note(kind)}", lambda directory: _make(kind, directory))
+    make_key = key(tree(kind).name, KINDS[kind].options, _script(kind), *installed, binary(), REPOSITORY / "Makefile", config)
+    name, what = (f"image-{kind}-{key(config)[:4]}", f" with {' '.join(config.split())}") if config else (f"image-{kind}", "")
+    return cached(name, make_key, f"build the image of {kind}{what}{note(kind)}", lambda directory: _make(kind, config, directory))
 
 
 def note(kind):
@@ -105,7 +108,9 @@ def tree(kind):
     return trees.tree(KINDS[kind].suite, KINDS[kind].builder)
 
 
-def _make(kind, directory):
+def _make(kind, config, directory):
+    if config:
+        (directory / "config.toml").write_text(config)
     client_key = directory / "client_key"
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "boot-tests", "-f", client_key], DEADLINE)
     log = build(kind, directory, client_key.with_suffix(".pub").read_bytes())
