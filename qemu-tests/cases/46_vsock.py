@@ -12,7 +12,7 @@ def over_vsock(guest):
     """An image whose configuration wants vsock has its modules, and is unlocked over it"""
     guest.wait_for_prompt()
     guest.wait_for_ssh()
-    vsock.prepare(guest)
+    vsock.prepare(guest, PORT)
     guest.client = vsock.client(guest, PORT)
     question = guest.wait_until_asked()
     expect(question["volume"] == ROOT.volume, f"status names another volume: {question}")

@@ -3,11 +3,13 @@ loopback (CID 1), which the test brings along, and a program in place of socat."
 
 import lzma
 import shlex
+import time
 
 from . import images
 from .cache import cached, key
 from .ssh import Client
 from .tools import REPOSITORY, Failure, run
+from .transcript import deadline_passed
 
 DEADLINE = 60
 PROGRAM = REPOSITORY / "qemu-tests" / "programs" / "vsock.c"
@@ -16,8 +18,8 @@ THERE = "/vsock"
 LOOPBACK = "/vsock_loopback.ko"
 
 
-def prepare(guest):
-    """Brings what the image has not, and loads the loopback beside the modules that it has."""
+def prepare(guest, port):
+    """Brings what the image has not, loads the loopback beside the modules that it has, and waits until that port listens."""
     said = guest.ssh("modprobe vmw_vsock_virtio_transport")
     if said.status:
         raise Failure(f"the image lacks the modules of vsock: {said}")
@@ -26,6 +28,11 @@ def prepare(guest):
     said = guest.ssh(f"{THERE} load {LOOPBACK}")
     if said.status:
         raise Failure(f"the loopback of vsock can't be loaded: {said}")
+    start = time.monotonic()
+    while f"listening for SSH on vsock port {port}" not in guest.ssh("dmesg").out:
+        if deadline_passed(start, DEADLINE):
+            raise Failure(f"vsock port {port} does not listen")
+        time.sleep(1)
 
 
 def client(guest, port):
