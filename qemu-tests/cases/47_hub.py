@@ -16,6 +16,8 @@ def through_a_hub(guest):
     expect(question["volume"] == ROOT.volume, f"status names another volume: {question}")
     hubs = guest.status()["hubs"]
     expect([hub["listening"] for hub in hubs] == [f"localhost:{guest.hub.port}"], f"status names another place: {hubs}")
+    lists = guest.hub.list("web1")
+    expect(lists.status == 0 and ROOT.volume in lists.out, f"`hub list` does not tell what the machine asks for: {lists}")
     expect(guest.unlock(b"wrong") == 1, "a wrong passphrase must end with 1")
     expect(guest.unlock(PASSPHRASE) == 0, "the right passphrase must end with 0")
     guest.real_root().nothing_of_ours()

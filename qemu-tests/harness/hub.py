@@ -7,7 +7,8 @@ import socket
 import subprocess
 import time
 
-from .ssh import Client
+from . import images
+from .ssh import Client, Result
 from .tools import REPOSITORY, Failure, run
 from .transcript import PATIENCE, deadline_passed
 
@@ -76,6 +77,15 @@ class Hub:
             if deadline_passed(start, seconds):
                 raise Failure(f"the guest does not dial out in {seconds * PATIENCE:.0f} s; the hub says:\n{self.log()}")
             time.sleep(1)
+
+    def list(self, name):
+        """`vestibule hub list`, as somebody on the hub types it."""
+        known = self._directory / "machines"
+        known.write_text(f"{name} {(self._image / 'known_hosts').read_text().split(' ', 1)[1]}")
+        done = subprocess.run(
+            [images.binary(), "hub", "list", f"{name}={self.port}", "--identity", self._image / "client_key", "--known-hosts", known],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE * PATIENCE, check=False)
+        return Result(done.returncode, done.stdout, done.stderr)
 
     def log(self):
         log = self._directory / "hub.log"
