@@ -130,6 +130,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "dial/error.rs",
             "dial/pin.rs",
             "control/notification.rs",
+            "control/status.rs",
             "daemon/console/terminal.rs",
             "daemon/listener/crowd.rs",
             "daemon/listener/origin.rs",

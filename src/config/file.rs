@@ -227,7 +227,7 @@ mod tests {
             "the commented settings are the defaults"
         );
         let settings = all_set.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
-        assert_eq!(settings.count(), 10, "and all of them stand there");
+        assert_eq!(settings.count(), 11, "and all of them stand there");
     }
 
     #[test]

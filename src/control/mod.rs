@@ -7,6 +7,7 @@ pub mod frame;
 pub mod message;
 pub mod notification;
 pub mod server;
+pub mod status;
 pub mod stream;
 
 /// Where local clients find the daemon; only root can open it.
