@@ -75,7 +75,10 @@ install_keys_and_config() {
 
     while IFS=$'\t' read -r source destination; do
         # `command`: this file's own function has the same name.
-        command install -D -m 0600 "$source" "$initdir$destination"
+        command install -D -m 0600 "$source" "$initdir$destination" || {
+            dfatal "vestibule: $source can't be copied into the image"
+            exit 1
+        }
     done < <(vestibule check --files --root "${dracutsysrootdir:-/}")
 }
 

@@ -278,11 +278,18 @@ fn digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
-/// It is copied into the image, to the same place. Tabs and line ends would break the list of what is.
+/// What is mounted over in an initramfs.
+const HIDDEN: [&str; 5] = ["/run/", "/tmp/", "/dev/", "/proc/", "/sys/"];
+
+/// It is copied into the image, to the same place. Tabs and line ends would break the list of what is. The reason doesn't
+/// repeat the text: it may be the token itself, by mistake.
 fn path(text: &str) -> Result<String, String> {
+    if HIDDEN.iter().any(|directory| text.starts_with(directory)) {
+        return Err("that directory is another one in the initramfs; put the file below /etc".to_owned());
+    }
     match text.starts_with('/') && !text.contains(char::is_control) && text.split('/').all(|part| part != "..") {
         true => Ok(text.to_owned()),
-        false => Err(format!("“{text}” is no path from / on without \"..\"")),
+        false => Err("that is no path from / on without \"..\"".to_owned()),
     }
 }
 

@@ -63,7 +63,10 @@ pub fn passed_by_systemd(pid: Option<&str>, count: Option<&str>) -> io::Result<V
             }
             // SAFETY: it is open, and ours: whoever started this process says so with its number, `TAKEN` lets it become
             // owned once, and nothing else here owns it, as nothing was opened before.
-            Ok(unsafe { OwnedFd::from_raw_fd(number) })
+            let socket = unsafe { OwnedFd::from_raw_fd(number) };
+            // As sd_listen_fds(3) does: what we start has no business with it.
+            rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+            Ok(socket)
         })
         .collect()
 }

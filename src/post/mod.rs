@@ -29,6 +29,9 @@ const MAX_ORDER: u64 = 2 << 20;
 /// default is the end (signal(7)).
 const LIFETIME: u32 = 60;
 
+/// Longest reason, in characters: a certificate may have hundreds of names, and the daemon reads 4096 bytes.
+const MAX_REASON: usize = 1000;
+
 #[derive(Serialize, Deserialize)]
 pub struct Order {
     /// Head and body, as they are sent.
@@ -69,7 +72,7 @@ pub fn main() -> anyhow::Result<()> {
     let mut bytes = Zeroizing::new(Vec::new());
     (&mut daemon).take(MAX_ORDER).read_to_end(&mut bytes).context("reading the order")?;
     let order: Order = postcard::from_bytes(&bytes).context("the daemon sent no order")?;
-    let answer = carry_out(stream, &order);
+    let answer = carry_out(stream, &order).map_err(|why| why.chars().take(MAX_REASON).collect::<String>());
     daemon.write_all(&postcard::to_allocvec(&answer)?).context("telling the daemon")
 }
 

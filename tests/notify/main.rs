@@ -32,9 +32,8 @@ fn start(machine: &mut Machine) {
 fn prepared(name: &str, entries: &str) -> Machine {
     let machine = Machine::new(name);
     let port = machine.port;
-    // A fixed name, whatever this machine is called.
     machine
-        .write("etc/vestibule/config.toml", &format!("port = {port}\nnetwork = false\nlogin-seconds = 5\n{entries}"));
+        .write("etc/vestibule/config.toml", &format!("port = {port}\nnetwork = false\nlogin-seconds = 60\n{entries}"));
     machine
 }
 

@@ -104,7 +104,7 @@ fn only_the_right_server_is_told() {
     let port = machine.port;
     machine.write(
         "etc/vestibule/config.toml",
-        &format!("port = {port}\nnetwork = false\nlogin-seconds = 5\n{}", entries.concat()),
+        &format!("port = {port}\nnetwork = false\nlogin-seconds = 60\n{}", entries.concat()),
     );
     let check = machine.vestibule(&["check"]);
     assert!(check.status.success(), "{check:?}");

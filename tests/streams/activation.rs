@@ -102,7 +102,7 @@ fn systemd_passes_a_listening_socket_or_each_connection() {
 fn socat_carries_each_connection_by_socket_or_by_pipes() {
     for how in ["", ",pipes"] {
         let machine = machine("streams-socat");
-        let listen = format!("TCP-LISTEN:{},bind=127.0.0.1,fork", machine.port);
+        let listen = format!("TCP-LISTEN:{},bind=127.0.0.1,reuseaddr,fork", machine.port);
         let words = ["socat".to_owned(), listen, format!("EXEC:{}{how}", serve_stdio(&machine).join(" "))];
         let log = std::fs::File::create(machine.root.join("stderr")).unwrap();
         let mut server = Guard::spawn(command(&words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log));

@@ -28,8 +28,9 @@ use rules::{Event, Rules, Telling};
 
 /// At hand-over, for the message that everything is open.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// After that tasks end by themselves; one that doesn't is ended this much later.
-const GRACE: Duration = Duration::from_millis(500);
+/// After that tasks end by themselves, at once; one that doesn't is ended this much later. Long enough that on a busy machine
+/// they still say what was not delivered.
+const GRACE: Duration = Duration::from_secs(3);
 /// Longest problem that is told, in characters: a part of it may be what a server says of itself.
 const MAX_PROBLEM: usize = 300;
 
