@@ -16,8 +16,9 @@ DEADLINE = 60
 SSHD = REPOSITORY / "scripts" / "stock-sshd"
 # Where the guest finds it. QEMU answers there, and starts an sshd for each connection.
 ADDRESS = "10.0.2.100"
-# What a guest has its hub listen on: below the ports that the kernel hands out.
-PORTS = range(20_000, 30_000)
+# What a guest has its hub listen on: below the ports that the kernel hands out, each for one guest of a run.
+PORTS = list(range(30_200, 32_700))
+random.shuffle(PORTS)
 
 
 class Hub:
@@ -126,7 +127,7 @@ def _answers(port):
 
 def _free_port():
     while True:
-        port = random.choice(PORTS)
+        port = PORTS.pop()  # one thread gets it
         try:
             with socket.create_server(("127.0.0.1", port)):
                 return port

@@ -65,7 +65,10 @@ fn judge(machine: &Machine, accepted: &[&str]) {
     assert!(std::path::Path::new(program).exists(), "{program} is missing. Type: make deps");
     // Without the part that floods: limits have tests of their own.
     let port = machine.port.to_string();
-    let output = Command::new(program).args(["--json", "--skip-rate-test", "--timeout", "60", "-p", &port, "127.0.0.1"]).output().unwrap();
+    let output = Command::new(program)
+        .args(["--json", "--skip-rate-test", "--timeout", "60", "-p", &port, "127.0.0.1"])
+        .output()
+        .unwrap();
     let report: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let mut seen = 0;

@@ -81,6 +81,7 @@ fn mistakes_are_named_and_tell_nobody() {
         (&format!("{good}\ntoken-file = \"token\""), "no path from /"),
         (&format!("{good}\ntoken-file = \"/a/../b\""), "no path from /"),
         (&format!("{good}\nheaders-file = \"/a\\tb\""), "no path from /"),
+        (&format!("{good}\ntoken-file = \"/run/secrets/ntfy\""), "put the file below /etc"),
         (&format!("{good}\ntoken = \"x\""), "there is no such setting"),
     ] {
         let (all, problems) = read(&format!("[[notify]]\n{lines}\n"), true);
