@@ -96,14 +96,13 @@ if id "$user" > /dev/null 2>&1; then
     # One that is somebody's would lose its logins by what follows.
     grep -q "^$user:.*:/usr/sbin/nologin\$" /etc/passwd || die "$user is an account that has a shell; choose another --user"
 else
-    useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --password '*' "$user"
+    useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --password '*' "$user"
 fi
 @DIRECTORY@
 # The machines' keys, root's, so that nobody who has one can add another. Each may listen at its own port, and do nothing else.
 cat > "$keys.new" << 'END'
 @KEYS@END
 chmod 644 "$keys.new"
-mv "$keys.new" "$keys"
 "#;
 
 const SOCKET_DIRECTORY: &str = r#"
@@ -151,11 +150,12 @@ const SOCKETS: &str = "    AllowStreamLocalForwarding remote
 const NO_SOCKETS: &str = "    AllowStreamLocalForwarding no\n";
 
 const END: &str = r#"if ! sshd -t; then
-    rm -f "$config"
+    rm -f "$config" "$keys.new"
     [ ! -e "$config.before" ] || mv "$config.before" "$config"
     die "sshd does not accept this (its reason is above); its configuration is as it was before"
 fi
 rm -f "$config.before"
+mv "$keys.new" "$keys"
 echo "hub setup: done. Now have sshd read it: systemctl reload ssh (or sshd)"
 "#;
 

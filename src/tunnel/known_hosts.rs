@@ -26,7 +26,7 @@ pub fn pins(texts: &[String], file: Option<&Path>, names: &[(&str, u16)]) -> any
 fn find(file: &Path, names: &[(&str, u16)]) -> anyhow::Result<Vec<String>> {
     // Read here as well, because the reader below takes a file that isn't there for an empty one.
     let text = std::fs::read_to_string(file)?;
-    let revoked: Vec<&str> = text.lines().filter(|line| line.starts_with("@revoked")).collect();
+    let revoked: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("@revoked")).collect();
     let mut found: Vec<String> = Vec::new();
     for (host, port) in names {
         if !found.is_empty() {
@@ -93,7 +93,12 @@ mod tests {
 
     #[test]
     fn what_is_revoked_or_an_authority_admits_nobody() {
-        for text in [format!("hub {KEY}\n@revoked * {KEY}\n"), format!("@cert-authority hub {KEY}\n"), String::new()] {
+        for text in [
+            format!("hub {KEY}\n@revoked * {KEY}\n"),
+            format!("hub {KEY}\n \t@revoked * {KEY}\n"),
+            format!("@cert-authority hub {KEY}\n"),
+            String::new(),
+        ] {
             assert!(of(&text, &[("hub", 22)]).unwrap_err().contains("no host key"), "{text}");
         }
         assert!(pins(&[], Some(Path::new("/nonexistent")), &[("hub", 22)]).is_err());

@@ -54,7 +54,6 @@ async fn bind(forward: &Forward) -> anyhow::Result<TcpListener> {
 
 async fn accept(listener: TcpListener, forward: Forward, hubs: Hubs, demand: Demand, places: Arc<Semaphore>) {
     loop {
-        let place = places.clone().acquire_owned().await.expect("never closed");
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -63,6 +62,8 @@ async fn accept(listener: TcpListener, forward: Forward, hubs: Hubs, demand: Dem
                 continue;
             }
         };
+        // One for each listener may wait for its turn here, and the others in the kernel's queue.
+        let place = places.clone().acquire_owned().await.expect("never closed");
         let (forward, hubs, wanted) = (forward.clone(), hubs.clone(), demand.want());
         task::spawn(async move {
             if let Err(why) = carry(stream, &forward, &hubs).await {

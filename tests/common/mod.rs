@@ -292,7 +292,7 @@ fn asking(root: &Path, volume: &str, device: &str, passphrase: &str, pid: u32) -
     for attempt in 0..TRIES {
         let socket_path = directory.join(format!("sck.{volume}{attempt}"));
         let socket = UnixDatagram::bind(&socket_path).unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.set_read_timeout(Some(10 * DEADLINE)).unwrap();
         let question = format!(
             "[Ask]\nPID={pid}\nSocket=/run/systemd/ask-password/sck.{volume}{attempt}\nAcceptCached={}\nEcho=0\nNotAfter=0\nSilent=0\n\
              Message=Please enter passphrase for disk {volume}:\nId=cryptsetup:{device}\n",
@@ -321,7 +321,7 @@ fn asking(root: &Path, volume: &str, device: &str, passphrase: &str, pid: u32) -
 
 /// A port that no other machine gets, below those that the kernel gives to connections (`ip_local_port_range`): one of
 /// those could be taken before the daemon comes to it.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let port =

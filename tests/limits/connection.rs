@@ -93,6 +93,7 @@ fn exchanges_keys_anew_while_data_flows() {
     let machine = Machine::started("rekey");
     machine.wait_for_ssh();
     let _asker = machine.ask("root", "pw");
+    machine.wait_for("the question", || machine.status()["phase"] == "asking");
     // As little as ssh takes: each status is more than this, and so are requests.
     let shared =
         Shared::open(&machine, &["-vv", "-E", machine.root.join("client").to_str().unwrap(), "-o", "RekeyLimit=1K"]);

@@ -86,6 +86,7 @@ fn of_peers_that_begin_the_key_exchange() {
 #[test]
 fn of_clients_with_wrong_keys() {
     alone("flood::of_clients_with_wrong_keys", || {
+        let began = Instant::now();
         let machine = machine("flood-keys");
         machine.new_key("wrong", "ed25519");
         for (sources, alike) in [(neighbours(4), false), (vec![OWNER; 4], true)] {
@@ -93,7 +94,9 @@ fn of_clients_with_wrong_keys() {
             owner_gets_in(&machine, &flood, alike);
         }
         let refusals = machine.log().matches("key not authorized").count();
-        assert!((1..=60).contains(&refusals), "{refusals} lines of strangers in the log");
+        // Six in ten seconds.
+        let most = 6 * (1 + began.elapsed().as_secs() as usize / 10);
+        assert!((1..=most).contains(&refusals), "{refusals} lines of strangers in the log, of {most}");
     });
 }
 

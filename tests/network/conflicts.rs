@@ -1,7 +1,7 @@
 //! Another station on the link has the address that we have, or are to have; and routers that have to be asked.
 
 use super::{
-    lab::{Lab, Watched, in_namespace, said, sh, snapshot, until},
+    lab::{Lab, Watched, has_link_local, in_namespace, said, sh, snapshot, until},
     servers::{dhcpd, dhcpd6, filter, filtered, link_local, radvd_that_waits},
 };
 
@@ -125,7 +125,7 @@ fn routers_are_asked_on_an_interface_that_was_up_and_did_not_listen() {
         sh("echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra; ip link set eth0 up");
         sh("ip address add 203.0.113.7/24 dev eth0 scope link"); // somebody else's, and so it must not go down
         link_local(&lab, "srv0").await;
-        until(async || !sh("ip -6 address show dev eth0 scope link").contains("tentative")).await;
+        has_link_local("eth0").await;
         let before = snapshot();
         radvd_that_waits(&mut lab, "RDNSS 2001:db8::53 { };").await;
         let mut it = lab.start("ip=eth0:auto6");

@@ -46,9 +46,9 @@ fn a_lease_of_ten_seconds_is_renewed_twenty_times() {
         assert_eq!(first.addresses, last.addresses);
         let now = (lab.count_served("DHCPDISCOVER"), lab.count_served("DHCPOFFER"));
         assert_eq!(now, asked, "never anew");
-        let shown = sh("ip address show eth0");
-        let left = [38, 39, 40].map(|left| format!("valid_lft {left}sec")); // as leased, and thirty seconds
-        assert!(left.iter().any(|left| shown.contains(left)), "{shown}");
+        // As leased, and thirty seconds; after each renewal, one of which this sees at once on any machine.
+        let left = [38, 39, 40].map(|left| format!("valid_lft {left}sec"));
+        until(async || left.iter().any(|left| sh("ip address show eth0").contains(left))).await;
         it.net.undo().await;
     });
 }

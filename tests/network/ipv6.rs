@@ -1,6 +1,6 @@
 //! IPv6: static addresses, and those of router advertisements.
 
-use crate::lab::{in_namespace, reaches, sh, snapshot, until};
+use crate::lab::{has_link_local, in_namespace, reaches, sh, snapshot, until};
 
 /// What dnsmasq advertises: addresses by SLAAC, good for two minutes.
 const SLAAC: &str = "2001:db8::,ra-only,64,2m";
@@ -90,7 +90,7 @@ fn a_router_that_comes_late() {
             link.carrier && link.note.as_deref() == Some("waiting for a router advertisement")
         };
         it.until("eth0", "waited", waits).await;
-        until(async || !sh("ip -6 address show dev eth0 scope link").contains("tentative")).await;
+        has_link_local("eth0").await;
         lab.advertise(SLAAC); // dnsmasq advertises at once when it starts
         let link = it.until_address("eth0", "2001:db8::").await;
         assert_eq!((link.configured_by.as_deref(), link.note), (Some("ra"), None));
@@ -104,8 +104,7 @@ fn what_came_by_our_leave_goes_from_an_interface_that_was_up() {
     in_namespace("ipv6::what_came_by_our_leave_goes_from_an_interface_that_was_up", async |mut lab| {
         lab.cable("eth0");
         sh("echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra; ip link set eth0 up");
-        until(async || !sh("ip -6 address show dev eth0").contains("tentative")).await;
-        until(async || sh("ip -6 address show dev eth0").contains("fe80::")).await;
+        has_link_local("eth0").await;
         let before = snapshot();
         let mut it = lab.start("ip=eth0:auto6");
         it.until("eth0", "was taken", |link| link.note.is_some()).await;

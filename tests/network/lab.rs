@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::watch, time::timeout};
@@ -25,7 +25,7 @@ use vestibule::{
 /// Tells the second run its namespaces' common name.
 const VARIABLE: &str = "VESTIBULE_TEST_NAMESPACE";
 /// Generous: the machine may be busy, and DHCP retries take seconds.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs `body` in a namespace of its own. Only root can; others see a line that says so.
 pub fn in_namespace(test: &str, body: impl AsyncFnOnce(Lab)) {
@@ -163,6 +163,12 @@ impl Lab {
             .spawn()
             .expect("dnsmasq, from Debian's dnsmasq-base");
         self.processes.push(dnsmasq);
+        // It hears whatever is asked from here on, and so tests can count.
+        let started = Instant::now();
+        while self.count_served("started, version") == 0 {
+            assert!(started.elapsed() < DEADLINE, "dnsmasq does not start: {:?}", self.read("served"));
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// A router that advertises 2001:db8::/64 on `srv0`, and answers whoever asks for it; dnsmasq's own pause between
@@ -325,6 +331,15 @@ pub async fn until(mut so: impl AsyncFnMut() -> bool) {
         }
     };
     timeout(DEADLINE, looking).await.expect("it never came to be");
+}
+
+/// The kernel has given the interface its link-local address, and has checked it.
+pub async fn has_link_local(name: &str) {
+    until(async || {
+        let shown = sh(&format!("ip -6 address show dev {name} scope link"));
+        shown.contains("fe80::") && !shown.contains("tentative")
+    })
+    .await;
 }
 
 /// Whether packets go there and back: nobody listens, and the other end says so.

@@ -2,7 +2,7 @@
 
 use crate::{
     OPTIONS,
-    lab::{in_namespace, reaches, sh, snapshot, until},
+    lab::{has_link_local, in_namespace, reaches, sh, snapshot, until},
 };
 
 #[test]
@@ -59,7 +59,7 @@ fn an_interface_that_was_up_stays_up() {
     in_namespace("links::an_interface_that_was_up_stays_up", async |mut lab| {
         lab.cable("eth0");
         sh("ip link set eth0 up");
-        until(async || !sh("ip -6 address show dev eth0 scope link").contains("tentative")).await;
+        has_link_local("eth0").await;
         let before = snapshot();
         assert!(before.contains("fe80::"), "with the addresses that the kernel gives it: {before}");
         lab.serve(100, &OPTIONS);

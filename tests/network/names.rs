@@ -2,7 +2,7 @@
 
 use crate::{
     OPTIONS,
-    lab::{in_namespace, reaches, sh, snapshot, until},
+    lab::{has_link_local, in_namespace, reaches, sh, snapshot, until},
 };
 
 #[test]
@@ -40,7 +40,7 @@ fn an_interface_has_another_address_and_mtu_for_a_while() {
     in_namespace("names::an_interface_has_another_address_and_mtu_for_a_while", async |mut lab| {
         lab.cable("eth0");
         sh("ip link set eth0 up"); // and is up before
-        until(async || !sh("ip -6 address show dev eth0").contains("tentative")).await;
+        has_link_local("eth0").await;
         let before = snapshot();
         lab.serve(100, &OPTIONS);
         let mut it = lab.start("ip=eth0:dhcp:1400:02:00:00:00:00:57");

@@ -40,7 +40,7 @@ impl Boot {
     fn new() -> Self {
         let machine = Machine::without_systemd().with_real_processes();
         for (original, copy) in [("/bin/sleep", "askpass"), ("/bin/sh", "cryptsetup")] {
-            std::fs::copy(original, machine.directory.join(copy)).unwrap();
+            copy_program(original.as_ref(), &machine.directory.join(copy));
         }
         std::fs::create_dir_all(machine.directory.join(FIFO).parent().unwrap()).unwrap();
         nix::unistd::mkfifo(&machine.directory.join(FIFO), Mode::from_bits_truncate(0o600)).unwrap();

@@ -100,8 +100,8 @@ fn systemd_is_asked_for_time_and_a_second_signal_is_enough() {
     let lab = Lab::on(machine);
     assert_eq!(heard(), "READY=1");
     lab.command(&["hold"]);
-    lab.signal_daemon(Signal::SIGTERM);
     let first = Instant::now();
+    lab.signal_daemon(Signal::SIGTERM);
     assert_eq!(
         (heard(), heard()),
         ("EXTEND_TIMEOUT_USEC=30000000".to_owned(), "EXTEND_TIMEOUT_USEC=30000000".to_owned())

@@ -167,11 +167,11 @@ pub fn terminal() -> Terminal {
     Terminal { name: "xterm-256color".to_owned(), size, modes: vec![] }
 }
 
-/// The living processes whose command line contains this word.
+/// The living processes whose command line begins so.
 pub fn processes(word: &str) -> Vec<i32> {
     let all = std::fs::read_dir("/proc").unwrap();
     let numbers = all.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
-    let runs = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.contains(word));
+    let runs = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.starts_with(word));
     numbers.filter(|pid| *pid != std::process::id() as i32).filter(runs).collect()
 }
 

@@ -34,6 +34,7 @@ fn megabytes_go_through_unchanged_and_wait_for_their_reader() {
     // Nobody reads: both pipes and what cat has in hand fill up, and then nothing moves.
     let mut before = usize::MAX;
     let now = || written.load(std::sync::atomic::Ordering::Relaxed);
+    lab.machine.wait_for("the pipes to fill", || now() >= 1 << 20);
     let deadline = Instant::now() + Duration::from_secs(10);
     while before != now() && Instant::now() < deadline {
         before = now();

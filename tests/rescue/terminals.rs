@@ -37,6 +37,10 @@ fn control_characters_reach_the_foreground() {
     shell.expect("ready> ");
     shell.type_text("fg\n");
     shell.expect("sleep 4731.5\r\n");
+    // Bash says so before it has given the terminal away; the signal that has it go on comes after that.
+    let sleep = processes("sleep\x004731.5")[0];
+    let state = || std::fs::read_to_string(format!("/proc/{sleep}/stat")).unwrap();
+    lab.machine.wait_for("it to go on", || state().contains(") S "));
     // To what is in the foreground, not to the shell.
     shell.signal("TERM");
     shell.expect("Terminated");

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Stdio};
 
 use crate::common::terminal::Reader;
-use crate::common::{DEADLINE, Machine};
+use crate::common::{DEADLINE, Machine, free_port};
 use crate::text;
 
 /// Answers with the number of bytes that came before the end of the input: so it needs half-closed streams.
@@ -27,10 +27,6 @@ fn server() -> u16 {
         }
     });
     port
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A machine whose key has these options.
