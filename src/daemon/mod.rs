@@ -224,7 +224,7 @@ fn start_listener(
     }
     let built = clock::built(root);
     // Without a port of our own this is no initramfs, but a running system, whose clock is its own affair.
-    if outside.port.is_some() && keys.iter().any(|key| key.authority.is_some()) {
+    if port.is_some() && keys.iter().any(|key| key.authority.is_some()) {
         clock::not_before(built, root);
     }
     let roles = config.roles;
