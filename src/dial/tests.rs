@@ -72,6 +72,20 @@ impl server::Handler for Server {
     }
 }
 
+/// What comes until the other side has closed it.
+async fn until_closed(channel: Channel<Msg>) -> Vec<u8> {
+    let (mut read, _write) = channel.split();
+    let mut text = Vec::new();
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => text.extend_from_slice(&data),
+            ChannelMsg::Close => break,
+            _ => {}
+        }
+    }
+    text
+}
+
 async fn serve(stream: UnixStream) -> RunningSession<Server> {
     let config = server::Config { keys: vec![key(2)], auth_rejection_time: Duration::ZERO, ..Default::default() };
     server::run_stream(Arc::new(config), stream, Server).await.unwrap()
@@ -185,6 +199,21 @@ async fn a_hub_connects_for_us() {
     let closed = hub.closed();
     hub.goodbye("test").await;
     timeout(PATIENCE, closed).await.unwrap();
+}
+
+/// A stranger who connects to the hub's port and then says nothing must not keep one of our channels for ever.
+#[tokio::test]
+async fn a_channel_ends_with_whoever_served_it() {
+    let (hub, mut incoming, server) = logged_in(Patience::SESSIONS).await;
+    hub.listen(&port(2000)).await.unwrap();
+    let there = server.channel_open_forwarded_tcpip("localhost", 2000, "192.0.2.1", 1).await.unwrap();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let relay = tokio::spawn(incoming.recv().await.unwrap().stream.relay(near.into_std().unwrap().into()));
+    far.write_all(b"too late").await.unwrap();
+    drop(far);
+    assert_eq!(timeout(PATIENCE, until_closed(there)).await.unwrap(), b"too late");
+    timeout(PATIENCE, relay).await.unwrap().unwrap().unwrap();
+    assert!(hub.table.is_empty());
 }
 
 /// What nobody takes must neither fill the memory nor hold up the others for ever.
