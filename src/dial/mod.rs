@@ -14,7 +14,7 @@ mod handler;
 pub mod pin;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

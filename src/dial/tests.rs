@@ -106,13 +106,13 @@ async fn log_in_with(
     (hub, Some(served))
 }
 
-async fn logged_in(patience: Patience) -> (Hub, Receiver<Incoming>, server::Handle) {
+pub async fn logged_in(patience: Patience) -> (Hub, Receiver<Incoming>, server::Handle) {
     let (hub, server) = log_in_with((1, 2), patience).await;
     let (hub, incoming) = hub.unwrap_or_else(|error| panic!("{error}"));
     (hub, incoming, server.unwrap())
 }
 
-fn port(port: u16) -> Listen {
+pub fn port(port: u16) -> Listen {
     Listen::Port { bind: "localhost".to_owned(), port }
 }
 
