@@ -81,10 +81,15 @@ pub enum Bound {
 impl std::fmt::Display for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
-            Self::Port { bind, port } => write!(f, "{bind}:{port}"),
+            Self::Port { bind, port } => write!(f, "{}:{port}", bracketed(bind)),
             Self::Socket(path) => f.write_str(path),
         }
     }
+}
+
+/// An address as it stands before a colon and a port: one of IPv6 in brackets, also for sshd's `permitlisten`.
+pub fn bracketed(address: &str) -> std::borrow::Cow<'_, str> {
+    if address.contains(':') { format!("[{address}]").into() } else { address.into() }
 }
 
 /// A hub that has let us in. Dropping it ends the connection.
