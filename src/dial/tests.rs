@@ -9,6 +9,7 @@ use russh::server::{self, Auth, Msg, RunningSession, Session};
 use russh::{Channel, ChannelMsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
@@ -24,7 +25,12 @@ fn pins(seed: u8) -> Pins {
     Pins::parse(&[key(seed).public_key().to_openssh().unwrap()]).unwrap()
 }
 
-/// Lets our key in, and listens wherever it is asked to, but on port 1.
+/// A connection to port 2 was asked for; it may be answered; its channel is closed. For one test.
+static ASKED: Notify = Notify::const_new();
+static ANSWER: Notify = Notify::const_new();
+static CLOSED: Notify = Notify::const_new();
+
+/// Lets our key in, and listens wherever it is asked to, but on port 1. Connects, but not to port 1, and late to port 2.
 struct Server;
 
 impl server::Handler for Server {
@@ -57,6 +63,16 @@ impl server::Handler for Server {
     ) -> Result<(), Self::Error> {
         if port == 1 {
             reply.reject(russh::ChannelOpenFailure::ConnectFailed).await;
+            return Ok(());
+        }
+        if port == 2 {
+            tokio::spawn(async move {
+                ASKED.notify_one();
+                ANSWER.notified().await;
+                reply.accept().await;
+                until_closed(channel).await;
+                CLOSED.notify_one();
+            });
             return Ok(());
         }
         reply.accept().await;
@@ -213,6 +229,18 @@ async fn a_channel_ends_with_whoever_served_it() {
     drop(far);
     assert_eq!(timeout(PATIENCE, until_closed(there)).await.unwrap(), b"too late");
     timeout(PATIENCE, relay).await.unwrap().unwrap().unwrap();
+    assert!(hub.table.is_empty());
+}
+
+#[tokio::test]
+async fn a_channel_that_is_opened_too_late_is_closed_again() {
+    let (hub, _incoming, _server) = logged_in(Patience::READERS).await;
+    tokio::select! {
+        _ = hub.open("inside", 2) => panic!("nobody has answered yet"),
+        asked = timeout(PATIENCE, ASKED.notified()) => asked.unwrap(),
+    }
+    ANSWER.notify_one();
+    timeout(PATIENCE, CLOSED.notified()).await.unwrap();
     assert!(hub.table.is_empty());
 }
 
