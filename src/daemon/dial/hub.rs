@@ -260,3 +260,24 @@ fn random() -> u32 {
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
     u32::from_ne_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_has_ended_is_heard_out() {
+        let (near, far) = tokio::net::UnixStream::pair().unwrap();
+        let (reports, orders) = stream::split(near);
+        let child = tokio::process::Command::new("true").spawn().unwrap();
+        let mut connection = Connection { child, reports, orders };
+        let (unread, mut tell) = stream::split(far);
+        for number in 1..=3 {
+            frame::write(&mut tell, &Report::Incoming { number, address: None }).await.unwrap();
+        }
+        frame::write(&mut tell, &Report::Over { why: "the reason".to_owned(), loud: true }).await.unwrap();
+        drop((unread, tell));
+        let over = connection.order(&Order::Refuse(1)).await.unwrap_err();
+        assert_eq!((over.why.as_str(), over.loud), ("the reason", true));
+    }
+}
