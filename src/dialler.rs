@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::control::dial::{Dial, Order, Report};
 use crate::control::{frame, stream};
 use crate::dial::{Error, Hub, Incoming, Login, Patience, Pins, Stream, connect_with};
+use crate::flow::table::MAX_CHANNELS;
 use crate::hardening;
 
 /// The daemon says at once how to log in; without it there is nothing to do here.
@@ -93,17 +94,12 @@ async fn attend(
     let mut open = true;
     loop {
         tokio::select! {
+            // Orders first: each makes room for another stream.
+            biased;
             error = &mut closed => return Ok(Some(error)),
             read = &mut reading, if open => {
                 read.context("the daemon's orders can't be read")?;
                 open = false; // what was read is still in the queue, and then its end
-            }
-            Some(_) = relays.join_next() => {}
-            Some(Incoming { stream, originator, .. }) = incoming.recv() => {
-                next += 1;
-                waiting.insert(next, stream);
-                let address = originator.map(|(address, _)| address);
-                frame::write(reports, &Report::Incoming { number: next, address }).await?;
             }
             order = queue.recv() => match order {
                 Some((Order::Take(number), Some(socket))) => if let Some(stream) = waiting.remove(&number) {
@@ -115,10 +111,52 @@ async fn attend(
                 },
                 Some((Order::Leave, _)) | None => break,
                 Some(_) => bail!("the daemon's orders make no sense"),
+            },
+            Some(_) = relays.join_next() => {}
+            // As many as the daemon has not judged yet, and its judgements, fit into a socket: neither side ever waits for the
+            // other to read, however fast a hub opens streams and closes them again.
+            Some(Incoming { stream, originator, .. }) = incoming.recv(), if waiting.len() < MAX_CHANNELS => {
+                next += 1;
+                waiting.insert(next, stream);
+                let address = originator.map(|(address, _)| address);
+                frame::write(reports, &Report::Incoming { number: next, address }).await?;
             }
         }
     }
     let _ = timeout(FAREWELL, async { while relays.join_next().await.is_some() {} }).await; // then it is cut
     hub.goodbye("the boot continues").await;
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dial::tests::{logged_in, port};
+
+    /// A hub that opens and closes as fast as it can, and a daemon that doesn't get to reading: no more is told than fits.
+    #[tokio::test]
+    async fn no_more_streams_are_announced_than_the_daemon_may_have_to_judge() {
+        let (hub, incoming, server) = logged_in(Patience::SESSIONS).await;
+        hub.listen(&port(2000)).await.unwrap();
+        let (daemon, control) = UnixStream::pair().unwrap();
+        let (mut orders, mut reports) = stream::split(control);
+        let attending = tokio::spawn(async move { attend(hub, incoming, (&mut orders, &mut reports)).await.is_ok() });
+        let mut opened = 0;
+        while let Ok(channel) = server.channel_open_forwarded_tcpip("localhost", 2000, "192.0.2.1", 1).await {
+            opened += 1;
+            assert!(opened <= 2 * MAX_CHANNELS, "one for each that is told, and one for each that waits to be");
+            channel.close().await.unwrap();
+        }
+        assert!(opened >= MAX_CHANNELS, "{opened}");
+        // The others are told as soon as there is room.
+        let (mut told, mut judged) = stream::split(daemon);
+        for _ in 0..opened {
+            let Some(Report::Incoming { number, .. }) = frame::read(&mut told).await.unwrap() else {
+                panic!("no stream")
+            };
+            frame::write(&mut judged, &Order::Refuse(number)).await.unwrap();
+        }
+        frame::write(&mut judged, &Order::Leave).await.unwrap();
+        assert!(timeout(Duration::from_secs(60), attending).await.unwrap().unwrap());
+    }
 }

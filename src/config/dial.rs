@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::dial::{Listen, Pins};
+use crate::dial::{Listen, Pins, bracketed};
 
 /// SSH's own port, which is where a stock server is.
 const SSH_PORT: u16 = 22;
@@ -194,14 +194,13 @@ impl Dial {
 
     /// `user@host:port`
     pub fn hub(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        format!("{}@{host}:{}", self.user, self.port)
+        format!("{}@{}:{}", self.user, bracketed(&self.host), self.port)
     }
 
     /// Options of the line in the hub's authorized_keys (sshd(8)): the key is in an image that others may read, so it is good
     /// for nothing but this. Port 1 is one that nothing answers at, and that only root may listen on.
     pub fn key_options(&self, key: [u8; 32]) -> String {
-        let bind = &self.bind;
+        let bind = bracketed(&self.bind);
         let listen = match &self.place {
             Place::Port(port) => format!("{bind}:{port}"),
             Place::FromMachine(base) => format!("{bind}:{}", from_key(*base, &key)),
@@ -318,6 +317,9 @@ mod tests {
         for (lines, expected) in [
             ("listen = 20022", "permitlisten=\"localhost:20022\""),
             ("listen = \"choose\"", "permitlisten=\"localhost:*\""),
+            ("listen = 20022\nbind = \"*\"", "permitlisten=\"*:20022\""),
+            ("listen = 20022\nbind = \"::1\"", "permitlisten=\"[::1]:20022\""),
+            ("listen = \"choose\"\nbind = \"2001:db8::1\"", "permitlisten=\"[2001:db8::1]:*\""),
             ("listen = \"/run/x\"", "permitlisten=\"localhost:1\""),
         ] {
             let options = read(&format!("hub = \"box@hub\"\n{lines}")).unwrap().key_options([7; 32]);

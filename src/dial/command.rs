@@ -1,15 +1,13 @@
 //! A command on the server that let us in (RFC 4254 section 6.5), for what asks machines rather than hubs.
 
-use tokio::time::timeout;
-
-use super::{ANSWER_DEADLINE, Error, Hub, Stream, handler};
+use super::{Error, Hub, Stream, handler};
 
 impl Hub {
     /// Runs a command; its output is what comes on the stream. What it says on standard error is lost.
     pub async fn run(&self, command: &str) -> Result<Stream, Error> {
-        let opening = self.handle.channel_open_session();
-        let opened = timeout(ANSWER_DEADLINE, opening).await.map_err(|_| Error::TimedOut("opening a session"))?;
-        let channel = match opened {
+        let handle = self.handle.clone();
+        let opening = async move { handle.channel_open_session().await };
+        let channel = match self.opened(opening, "opening a session").await? {
             Ok(channel) => channel,
             Err(russh::Error::ChannelOpenFailure(why)) => {
                 return Err(Error::Unreachable(command.to_owned(), handler::explain(&why)));

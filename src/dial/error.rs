@@ -59,9 +59,10 @@ impl fmt::Display for Error {
             ),
             Self::ListenRefused(Listen::Port { bind, port }) => write!(
                 f,
-                "the hub does not listen on {bind}:{}: either that port is taken there, maybe by an earlier connection \
+                "the hub does not listen on {}:{}: either that port is taken there, maybe by an earlier connection \
                  of this machine that the hub has not given up yet, or it is not permitted (permitlisten in \
                  authorized_keys; AllowTcpForwarding and PermitListen in sshd_config); the hub doesn't say which",
+                super::bracketed(bind),
                 if *port == 0 { "a port of its choice".to_owned() } else { port.to_string() }
             ),
             Self::ListenRefused(Listen::Socket(path)) => write!(

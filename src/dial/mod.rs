@@ -14,16 +14,17 @@ mod handler;
 pub mod pin;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use russh::client::{AuthResult, Config, Handle, connect_stream};
+use russh::client::{AuthResult, Config, Handle, Msg, connect_stream};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg};
-use russh::{Disconnect, Limits, SshId};
+use russh::{Channel, Disconnect, Limits, SshId};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::flow::backlog::WINDOW;
@@ -81,18 +82,25 @@ pub enum Bound {
 impl std::fmt::Display for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
-            Self::Port { bind, port } => write!(f, "{bind}:{port}"),
+            Self::Port { bind, port } => write!(f, "{}:{port}", bracketed(bind)),
             Self::Socket(path) => f.write_str(path),
         }
     }
 }
 
+/// An address as it stands before a colon and a port: one of IPv6 in brackets, also for sshd's `permitlisten`.
+pub fn bracketed(address: &str) -> std::borrow::Cow<'_, str> {
+    if address.contains(':') { format!("[{address}]").into() } else { address.into() }
+}
+
 /// A hub that has let us in. Dropping it ends the connection.
 pub struct Hub {
-    handle: Handle<handler::Client>,
+    handle: Arc<Handle<handler::Client>>,
     table: Table,
     listening: Listening,
     closed: watch::Receiver<Option<Error>>,
+    /// Channels that are being opened.
+    openings: Mutex<JoinSet<()>>,
 }
 
 /// Logs in over a stream that is connected to the hub. What comes in where the hub listens is received from the second.
@@ -138,7 +146,10 @@ where
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
     let fingerprint = pin::fingerprint(key.public_key());
     match handle.authenticate_publickey(&user, key).await {
-        Ok(AuthResult::Success) => Ok((Hub { handle, table, listening, closed }, received)),
+        Ok(AuthResult::Success) => {
+            let hub = Hub { handle: Arc::new(handle), table, listening, closed, openings: Mutex::default() };
+            Ok((hub, received))
+        }
         Ok(AuthResult::Failure { partial_success: true, .. }) => Err(Error::KeyNotEnough),
         // russh reports a connection that was closed like a refusal.
         Ok(AuthResult::Failure { .. }) if handle.is_closed() => Err(reason(&closed)),
@@ -206,13 +217,39 @@ impl Hub {
         if self.table.is_full() {
             return Err(Error::TooManyChannels);
         }
-        let opening = self.handle.channel_open_direct_tcpip(host, u32::from(port), "127.0.0.1", 0);
         let to = || format!("{host}:{port}");
-        let opened = timeout(ANSWER_DEADLINE, opening).await.map_err(|_| Error::TimedOut("having it connect"))?;
-        match opened {
+        let (handle, there) = (self.handle.clone(), host.to_owned());
+        let opening = async move { handle.channel_open_direct_tcpip(there, u32::from(port), "127.0.0.1", 0).await };
+        match self.opened(opening, "having it connect").await? {
             Ok(channel) => Stream::new(channel, &self.table).ok_or(Error::Unreachable(to(), "closed again".to_owned())),
             Err(russh::Error::ChannelOpenFailure(why)) => Err(Error::Unreachable(to(), handler::explain(&why))),
             Err(_) => Err(self.lost().await),
+        }
+    }
+
+    /// The answer to a request for a channel. Who asks may go before it comes, and the answer may come late: then the channel is
+    /// closed again, which would have its place in the table for ever.
+    async fn opened(
+        &self,
+        opening: impl Future<Output = Result<Channel<Msg>, russh::Error>> + Send + 'static,
+        what: &'static str,
+    ) -> Result<Result<Channel<Msg>, russh::Error>, Error> {
+        let (tell, told) = oneshot::channel();
+        let table = self.table.clone();
+        {
+            let mut openings = self.openings.lock().expect("no panic while held");
+            while openings.try_join_next().is_some() {} // those that are done
+            openings.spawn(async move {
+                if let Err(Ok(late)) = tell.send(opening.await) {
+                    table.close(late.id());
+                    let _ = late.close().await; // fails only when the connection is gone
+                }
+            });
+        }
+        match timeout(ANSWER_DEADLINE, told).await {
+            Ok(Ok(opened)) => Ok(opened),
+            Ok(Err(_)) => Err(self.lost().await),
+            Err(_) => Err(Error::TimedOut(what)),
         }
     }
 

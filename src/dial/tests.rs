@@ -9,6 +9,7 @@ use russh::server::{self, Auth, Msg, RunningSession, Session};
 use russh::{Channel, ChannelMsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
@@ -24,7 +25,12 @@ fn pins(seed: u8) -> Pins {
     Pins::parse(&[key(seed).public_key().to_openssh().unwrap()]).unwrap()
 }
 
-/// Lets our key in, and listens wherever it is asked to, but on port 1.
+/// A connection to port 2 was asked for; it may be answered; its channel is closed. For one test.
+static ASKED: Notify = Notify::const_new();
+static ANSWER: Notify = Notify::const_new();
+static CLOSED: Notify = Notify::const_new();
+
+/// Lets our key in, and listens wherever it is asked to, but on port 1. Connects, but not to port 1, and late to port 2.
 struct Server;
 
 impl server::Handler for Server {
@@ -59,6 +65,16 @@ impl server::Handler for Server {
             reply.reject(russh::ChannelOpenFailure::ConnectFailed).await;
             return Ok(());
         }
+        if port == 2 {
+            tokio::spawn(async move {
+                ASKED.notify_one();
+                ANSWER.notified().await;
+                reply.accept().await;
+                until_closed(channel).await;
+                CLOSED.notify_one();
+            });
+            return Ok(());
+        }
         reply.accept().await;
         tokio::spawn(async move {
             let mut stream = channel.into_stream();
@@ -70,6 +86,20 @@ impl server::Handler for Server {
         });
         Ok(())
     }
+}
+
+/// What comes until the other side has closed it.
+async fn until_closed(channel: Channel<Msg>) -> Vec<u8> {
+    let (mut read, _write) = channel.split();
+    let mut text = Vec::new();
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => text.extend_from_slice(&data),
+            ChannelMsg::Close => break,
+            _ => {}
+        }
+    }
+    text
 }
 
 async fn serve(stream: UnixStream) -> RunningSession<Server> {
@@ -92,13 +122,13 @@ async fn log_in_with(
     (hub, Some(served))
 }
 
-async fn logged_in(patience: Patience) -> (Hub, Receiver<Incoming>, server::Handle) {
+pub async fn logged_in(patience: Patience) -> (Hub, Receiver<Incoming>, server::Handle) {
     let (hub, server) = log_in_with((1, 2), patience).await;
     let (hub, incoming) = hub.unwrap_or_else(|error| panic!("{error}"));
     (hub, incoming, server.unwrap())
 }
 
-fn port(port: u16) -> Listen {
+pub fn port(port: u16) -> Listen {
     Listen::Port { bind: "localhost".to_owned(), port }
 }
 
@@ -187,6 +217,33 @@ async fn a_hub_connects_for_us() {
     timeout(PATIENCE, closed).await.unwrap();
 }
 
+/// A stranger who connects to the hub's port and then says nothing must not keep one of our channels for ever.
+#[tokio::test]
+async fn a_channel_ends_with_whoever_served_it() {
+    let (hub, mut incoming, server) = logged_in(Patience::SESSIONS).await;
+    hub.listen(&port(2000)).await.unwrap();
+    let there = server.channel_open_forwarded_tcpip("localhost", 2000, "192.0.2.1", 1).await.unwrap();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let relay = tokio::spawn(incoming.recv().await.unwrap().stream.relay(near.into_std().unwrap().into()));
+    far.write_all(b"too late").await.unwrap();
+    drop(far);
+    assert_eq!(timeout(PATIENCE, until_closed(there)).await.unwrap(), b"too late");
+    timeout(PATIENCE, relay).await.unwrap().unwrap().unwrap();
+    assert!(hub.table.is_empty());
+}
+
+#[tokio::test]
+async fn a_channel_that_is_opened_too_late_is_closed_again() {
+    let (hub, _incoming, _server) = logged_in(Patience::READERS).await;
+    tokio::select! {
+        _ = hub.open("inside", 2) => panic!("nobody has answered yet"),
+        asked = timeout(PATIENCE, ASKED.notified()) => asked.unwrap(),
+    }
+    ANSWER.notify_one();
+    timeout(PATIENCE, CLOSED.notified()).await.unwrap();
+    assert!(hub.table.is_empty());
+}
+
 /// What nobody takes must neither fill the memory nor hold up the others for ever.
 #[tokio::test]
 async fn a_stream_that_nobody_takes_is_closed_and_the_others_go_on() {
@@ -230,16 +287,14 @@ async fn a_session_that_reads_nothing_is_closed_soon() {
     let (stuck, other) = (open().await, open().await);
     let (near, _nobody_reads) = UnixStream::pair().unwrap();
     nix::sys::socket::setsockopt(&near, nix::sys::socket::sockopt::SndBuf, &(64 << 10)).unwrap(); // whatever the default is
-    tokio::spawn(incoming.recv().await.unwrap().stream.relay(near.into_std().unwrap().into()));
+    let relay = tokio::spawn(incoming.recv().await.unwrap().stream.relay(near.into_std().unwrap().into()));
     let (near, mut far) = UnixStream::pair().unwrap();
     tokio::spawn(incoming.recv().await.unwrap().stream.relay(near.into_std().unwrap().into()));
     stuck.data_bytes(vec![0; 1 << 20]).await.unwrap();
-    let heavy = || !hub.table.heavy(256 << 10).is_empty();
-    let (mut seen, mut text) = (false, [0; 7]);
     // Each of these is read while the other one waits, and has it looked at.
+    let mut text = [0; 7];
     let closed = async {
-        while !seen || heavy() {
-            seen |= heavy();
+        while !relay.is_finished() {
             other.data_bytes(b"goes on".to_vec()).await.unwrap();
             far.read_exact(&mut text).await.unwrap();
             assert!(hub.table.fullest().is_none());
@@ -247,5 +302,7 @@ async fn a_session_that_reads_nothing_is_closed_soon() {
         }
     };
     timeout(PATIENCE, closed).await.unwrap();
+    other.data_bytes(b"goes on".to_vec()).await.unwrap();
+    timeout(PATIENCE, far.read_exact(&mut text)).await.unwrap().unwrap();
     assert_eq!(&text, b"goes on");
 }

@@ -30,11 +30,18 @@ const FULL_TOTAL: usize = 60 << 20;
 /// The most that waits on one connection: a quarter of a session's address space (`hardening`).
 const MAX_TOTAL: usize = 64 << 20;
 
+/// Of these, what channels may hold that their peer has closed: their readers go on, but nothing that is held up makes room
+/// here. Half, so that what fills the rest is queues that can be waited for.
+const MAX_RESTING: usize = MAX_TOTAL / 2;
+
 /// What waits for the programs of one connection, by channel.
 #[derive(Debug)]
 pub struct Backlog<Id> {
     queued: HashMap<Id, Queue>,
+    /// All that waits, with what rests.
     total: usize,
+    /// What waits for readers of channels that are closed.
+    resting: usize,
     /// What was named last.
     named: u32,
     /// The channel that reads on and got no more than a trickle.
@@ -54,7 +61,7 @@ pub struct TooMuch;
 
 impl<Id: Copy + Eq + Hash> Default for Backlog<Id> {
     fn default() -> Self {
-        Self { queued: HashMap::new(), total: 0, named: WINDOW, wanting: None }
+        Self { queued: HashMap::new(), total: 0, resting: 0, named: WINDOW, wanting: None }
     }
 }
 
@@ -80,6 +87,25 @@ impl<Id: Copy + Eq + Hash> Backlog<Id> {
     pub fn forget(&mut self, id: Id) {
         self.total -= self.queued.remove(&id).map_or(0, |queue| queue.bytes);
         self.wanting = self.wanting.filter(|wanting| *wanting != id);
+    }
+
+    /// The channel is gone, but what waits there may still be taken: see [`Backlog::rested`]. False if so much of that waits
+    /// already that it has to go with the channel.
+    pub fn rest(&mut self, id: Id) -> bool {
+        let bytes = self.queued.get(&id).map_or(0, |queue| queue.bytes);
+        let fits = self.resting + bytes <= MAX_RESTING;
+        self.forget(id);
+        if fits {
+            self.resting += bytes;
+            self.total += bytes;
+        }
+        fits
+    }
+
+    /// So much of what rests is taken, or dropped.
+    pub fn rested(&mut self, bytes: usize) {
+        self.resting -= bytes;
+        self.total -= bytes;
     }
 
     /// The window from now on, of all channels. `id` was just given back the one that was named last.
@@ -187,6 +213,19 @@ mod tests {
         assert!(many < 32, "{many}");
         backlog.forget(1);
         assert_eq!(backlog.add(2000, 1), Ok(()));
+    }
+
+    #[test]
+    fn what_waits_on_closed_channels_counts_but_is_nobodys_queue() {
+        let mut backlog = Backlog::default();
+        let kept = (0..1000).take_while(|id| backlog.add(*id, FULL_CHANNEL).is_ok() && backlog.rest(*id)).count();
+        assert_eq!(kept, MAX_RESTING / FULL_CHANNEL);
+        backlog.add(2000, 1).unwrap();
+        assert_eq!((backlog.fullest(), backlog.heavy(1).count()), (None, 1), "who holds little is not to blame");
+        let others = (3000..).take_while(|id| backlog.add(*id, 1 << 20).is_ok()).count();
+        assert!(others <= (MAX_TOTAL - kept * FULL_CHANNEL) >> 20, "{others}");
+        backlog.rested(kept * FULL_CHANNEL);
+        assert!(backlog.add(2000, 1).is_ok() && backlog.rest(2000));
     }
 
     proptest! {

@@ -3,12 +3,17 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, read, write};
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
+
+/// How often it is looked at whether a socket's peer has gone: tokio can't be told to wait for that alone.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub struct Descriptor(AsyncFd<OwnedFd>);
 
@@ -40,6 +45,18 @@ impl Descriptor {
             bytes = &bytes[written..];
         }
         Ok(())
+    }
+
+    /// For sockets: until the peer has closed it altogether (EPOLLHUP, see epoll_ctl(2)), and not one direction only. A TCP
+    /// peer that has closed says so when something is sent to it.
+    pub async fn gone(&self) {
+        loop {
+            match self.0.ready(Interest::WRITABLE).await {
+                Ok(guard) if !guard.ready().is_write_closed() => {} // it stays ready for those who write
+                _ => return,
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// For sockets: nothing more will be written.

@@ -84,14 +84,21 @@ impl Inbox {
         self.orders.notify_one();
     }
 
-    /// The channel is gone. What came before its end is still there to be taken.
+    /// The channel is gone. What came before its end is still there to be taken, unless that is too much of many channels:
+    /// then it has no end.
     pub fn close(&self) {
         let mut waiting = self.waiting();
-        waiting.closed = true;
-        if !waiting.ended {
-            waiting.chunks.clear();
+        if !waiting.closed {
+            let all_came = waiting.ended;
+            waiting.ended = all_came && self.backlog().rest(self.id);
+            if !waiting.ended {
+                waiting.chunks.clear();
+            }
+            if !all_came {
+                self.backlog().forget(self.id);
+            }
+            waiting.closed = true;
         }
-        self.backlog().forget(self.id);
         self.closed.notify_one();
     }
 
@@ -102,7 +109,10 @@ impl Inbox {
             {
                 let mut waiting = self.waiting();
                 if let Some(chunk) = waiting.chunks.pop_front() {
-                    self.backlog().remove(self.id, chunk.len());
+                    match waiting.closed {
+                        true => self.backlog().rested(chunk.len()),
+                        false => self.backlog().remove(self.id, chunk.len()),
+                    }
                     return Some(chunk);
                 }
                 if waiting.ended {
@@ -133,8 +143,11 @@ impl Inbox {
     pub fn discard(&self) {
         let mut waiting = self.waiting();
         waiting.unread = true;
-        waiting.chunks.clear();
-        self.backlog().forget(self.id);
+        let dropped = waiting.forget();
+        match waiting.closed {
+            true => self.backlog().rested(dropped),
+            false => self.backlog().forget(self.id),
+        }
     }
 
     /// Until the channel is gone. For one caller.
@@ -155,6 +168,25 @@ impl Inbox {
 
     fn backlog(&self) -> MutexGuard<'_, Backlog<u32>> {
         self.backlog.lock().expect("no panic while held")
+    }
+}
+
+impl Waiting {
+    /// Drops what waits, and says how much that was.
+    fn forget(&mut self) -> usize {
+        self.chunks.drain(..).map(|chunk| chunk.len()).sum()
+    }
+}
+
+/// Whoever served the channel may go before it has taken everything.
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        // A panic elsewhere has broken the locks, and ends the process.
+        let (Ok(waiting), Ok(mut backlog)) = (self.waiting.get_mut(), self.backlog.lock()) else { return };
+        match waiting.closed {
+            true => backlog.rested(waiting.forget()),
+            false => backlog.forget(self.id),
+        }
     }
 }
 
@@ -221,5 +253,33 @@ mod tests {
         inbox.closed().await;
         assert_eq!(inbox.next().await.unwrap(), b"all of it");
         assert_eq!(inbox.next().await, None);
+    }
+
+    /// A peer that opens, sends, ends and closes again and again fills no more memory than one that doesn't close.
+    #[tokio::test]
+    async fn what_closed_channels_hold_is_counted_until_it_is_taken() {
+        let shared = Shared::default();
+        let mut held = Vec::new();
+        for id in 0..100 {
+            let inbox = Inbox::new(id, shared.clone());
+            inbox.push(&[0; 1 << 20]).unwrap();
+            inbox.end();
+            inbox.close();
+            held.push(inbox);
+        }
+        assert_eq!(held.iter().filter(|inbox| inbox.has_ended()).count(), 32, "the others have lost what they held");
+        let fits = || {
+            let mut backlog = shared.lock().unwrap();
+            let fits = (1000..1100).take_while(|id| backlog.add(*id, 1 << 20).is_ok()).count();
+            (1000..1100).for_each(|id| backlog.forget(id));
+            fits
+        };
+        assert_eq!(fits(), 32);
+        assert_eq!(held[0].next().await.unwrap().len(), 1 << 20);
+        assert_eq!(held[0].next().await, None);
+        held[1].discard();
+        assert_eq!(fits(), 34);
+        drop(held);
+        assert_eq!(fits(), 64);
     }
 }

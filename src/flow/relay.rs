@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use russh::{ChannelId, ChannelMsg, ChannelWriteHalf};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::descriptor::Descriptor;
 use super::inbox::Inbox;
@@ -17,7 +17,8 @@ pub const STDERR: u32 = 1;
 const MOST: usize = 64 << 10;
 const LEAST: usize = 4 << 10;
 
-/// How long what a client has sent before it closed its channel may take on its way out.
+/// How long what a client has sent before it closed its channel may take on its way out; and, the other way, each piece of
+/// what a socket's peer has sent before it went.
 const REST: Duration = Duration::from_secs(60);
 
 /// What russh's two sides send their connection's loop.
@@ -81,15 +82,26 @@ pub async fn inward(inbox: &Inbox, to: &Descriptor) -> bool {
     true
 }
 
-/// A stream and a channel, both ways, with half-closes, until both directions have ended or the channel is gone.
+/// A stream and a channel, both ways, with half-closes, until both directions have ended, or either side is gone: a client
+/// that says nothing would otherwise keep its channel after whoever served it has left.
 pub async fn stream<M: Message>(stream: &Descriptor, write: &ChannelWriteHalf<M>, inbox: &Inbox) {
     let mut outward = Outward::new(stream, write, To::Output);
+    // Nobody is at the stream any more, and the client doesn't take the rest.
+    let abandoned = async || {
+        stream.gone().await;
+        sleep(REST).await;
+    };
     let out = async {
         loop {
             match outward.read().await {
                 Ok(bytes) if bytes.is_empty() => return write.eof().await.is_ok(),
                 Ok(bytes) => {
-                    if outward.pass_on(bytes).await.is_err() {
+                    let passed = tokio::select! {
+                        biased;
+                        passed = outward.pass_on(bytes) => passed.is_ok(),
+                        () = abandoned() => false,
+                    };
+                    if !passed {
                         return false;
                     }
                 }
@@ -107,7 +119,12 @@ pub async fn stream<M: Message>(stream: &Descriptor, write: &ChannelWriteHalf<M>
     let gone = {
         let both = async {
             tokio::select! {
-                whole = &mut out => if whole { (&mut inward).await },
+                whole = &mut out => if whole {
+                    tokio::select! {
+                        () = &mut inward => {}
+                        () = stream.gone() => {}
+                    }
+                },
                 () = &mut inward => drop((&mut out).await),
             }
         };

@@ -53,6 +53,11 @@ impl Table {
         self.channels().len() >= MAX_CHANNELS
     }
 
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.channels().is_empty()
+    }
+
     pub fn find(&self, id: ChannelId) -> Option<Arc<Inbox>> {
         self.channels().get(&id).cloned()
     }

@@ -71,7 +71,11 @@ pub fn known_hosts_line(host: &str, port: u16, key: &PublicKey) -> anyhow::Resul
 /// `vestibule keys`: the key is there afterwards, and its fingerprint and `known_hosts` line are printed.
 pub fn command(root: &Root) -> anyhow::Result<()> {
     let (key, made) = ensure(root)?;
-    let settings = Config::load(root).settings;
+    let config = Config::load(root);
+    for problem in problems(&config) {
+        eprintln!("{problem}");
+    }
+    let settings = config.settings;
     println!("{} host key {HOST_KEY}", if made { "made the" } else { "keeping the" });
     println!("fingerprint: {}", fingerprint(&key));
     println!("known_hosts: {}", known_hosts_line(&host_name(root), settings.port, &key)?);
@@ -83,6 +87,12 @@ pub fn command(root: &Root) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is wrong with the configuration, which may be why a hub is missing here. What is wrong with the key for hubs is told
+/// where that is made.
+fn problems(config: &Config) -> impl Iterator<Item = &String> {
+    config.problems.iter().filter(|problem| !problem.contains(DIAL_KEY))
 }
 
 /// What the hub's administrator puts into that account's authorized_keys.
@@ -174,6 +184,7 @@ mod tests {
             host.to_openssh().unwrap()
         );
         root.put("etc/vestibule/config.toml", config.as_bytes());
+        assert_eq!(problems(&Config::load(&root)).next(), None, "the key that is missing is made");
         command(&root).unwrap();
         let (dialling, made) = ensure_at(&root, DIAL_KEY).unwrap();
         assert!(!made && dialling.key_data() != host.key_data());
@@ -182,6 +193,15 @@ mod tests {
         let Ok(Listen::Port { port, .. }) = hub.listen(&machine, [192, 0, 2, 1].into()) else { panic!("no port") };
         let line = hub_line(&root, hub, &host, &dialling).unwrap();
         assert!(line.contains(&format!("permitlisten=\"localhost:{port}\"")), "{line}");
+    }
+
+    #[test]
+    fn mistakes_of_the_configuration_are_told() {
+        let root = Fixture::new(&[("etc/vestibule/config.toml", b"[[dial]]\nhub = \"box\"\n")]);
+        ensure(&root).unwrap();
+        let config = Config::load(&root);
+        let told: Vec<_> = problems(&config).collect();
+        assert!(told.len() == 1 && told[0].contains("missing field `host-key`"), "{told:?}");
     }
 
     #[test]

@@ -21,10 +21,13 @@ use crate::daemon::listener::origin::Origin;
 use crate::dial::USER_TIMEOUT_MS;
 use crate::dial::backoff::Backoff;
 
-/// From a connection to where the hub listens. The process has its own deadlines, which add up to less.
-const START: Duration = Duration::from_secs(60);
-/// How long the process may take to end. It waits for half a second each for the last bytes, and for its goodbye.
-const END: Duration = Duration::from_secs(2);
+/// From the look-up of the hub's name to where the hub listens. The parts have their own deadlines, which add up to less: 10 s
+/// each for the name and the connection, 5 s to tell the process, 20 s each for the login and its answer where to listen, and
+/// 1 s for its goodbye.
+const START: Duration = Duration::from_secs(75);
+/// How long the process may take to end. Its own deadlines add up to 1.5 s: half a second for the last bytes, and twice for its
+/// goodbye. More only costs where a process hangs.
+const END: Duration = Duration::from_secs(4);
 /// Routers come right after addresses; a hub that is dialled in between can't be reached.
 const ROUTER: Duration = Duration::from_secs(2);
 /// What an address begins with that reaches nobody but neighbours.
@@ -205,11 +208,14 @@ impl Connection {
     async fn order(&mut self, order: &Order) -> Result<(), Over> {
         match frame::write(&mut self.orders, order).await {
             Ok(()) => Ok(()),
-            // It has ended; it may have said why.
-            Err(_) => match self.report().await {
-                Ok(Report::Over { why, loud }) => Err(Over { why, loud, listened: Duration::ZERO }),
-                Ok(_) => Err(self.broken("it hears nothing").await),
-                Err(over) => Err(over),
+            // It has ended; it may have said why, after the last streams that came.
+            Err(_) => loop {
+                match self.report().await {
+                    Ok(Report::Incoming { .. }) => {}
+                    Ok(Report::Over { why, loud }) => return Err(Over { why, loud, listened: Duration::ZERO }),
+                    Ok(Report::Listening(_)) => return Err(self.broken("it hears nothing").await),
+                    Err(over) => return Err(over),
+                }
             },
         }
     }
@@ -253,4 +259,25 @@ fn random() -> u32 {
     // Without randomness there is only less of a spread.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
     u32::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_has_ended_is_heard_out() {
+        let (near, far) = tokio::net::UnixStream::pair().unwrap();
+        let (reports, orders) = stream::split(near);
+        let child = tokio::process::Command::new("true").spawn().unwrap();
+        let mut connection = Connection { child, reports, orders };
+        let (unread, mut tell) = stream::split(far);
+        for number in 1..=3 {
+            frame::write(&mut tell, &Report::Incoming { number, address: None }).await.unwrap();
+        }
+        frame::write(&mut tell, &Report::Over { why: "the reason".to_owned(), loud: true }).await.unwrap();
+        drop((unread, tell));
+        let over = connection.order(&Order::Refuse(1)).await.unwrap_err();
+        assert_eq!((over.why.as_str(), over.loud), ("the reason", true));
+    }
 }

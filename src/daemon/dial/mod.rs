@@ -22,8 +22,8 @@ use crate::dial::Listen;
 use crate::image::keys;
 use crate::secret::Secret;
 
-/// How long hubs may take to be told goodbye. Longer than the process's own deadlines.
-const GOODBYE: Duration = Duration::from_secs(3);
+/// How long hubs may take to be told goodbye. Longer than `hub::END`, after which a process is killed.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// All hubs, as long as they are dialled.
 pub struct Dials {
