@@ -22,6 +22,8 @@ pub struct Census(Arc<Mutex<Counts>>);
 
 struct Counts {
     capacity: Capacity,
+    /// What time it is.
+    clock: fn() -> Instant,
     crowd: Crowd,
     /// How to tell those in the crowd to go.
     told: HashMap<Id, Arc<Notify>>,
@@ -46,8 +48,13 @@ pub struct Full(pub usize);
 
 impl Census {
     pub fn new(capacity: Capacity) -> Self {
+        Self::with_clock(capacity, Instant::now)
+    }
+
+    fn with_clock(capacity: Capacity, clock: fn() -> Instant) -> Self {
         Self(Arc::new(Mutex::new(Counts {
             capacity,
+            clock,
             crowd: Crowd::new(capacity),
             told: HashMap::new(),
             penalties: Penalties::default(),
@@ -60,7 +67,8 @@ impl Census {
     pub fn enter(&self, source: Source) -> Place {
         let told = Arc::new(Notify::new());
         let mut counts = self.lock();
-        let (id, leaves) = counts.crowd.enter(source.clone(), Instant::now(), chance());
+        let now = counts.now();
+        let (id, leaves) = counts.crowd.enter(source.clone(), now, chance());
         counts.told.insert(id, told.clone());
         counts.send_away(leaves);
         Place { census: self.clone(), id, source, told, logged_in: false }
@@ -75,7 +83,10 @@ impl Census {
 
     /// A warning that strangers can cause as often as they like.
     pub fn warn(&self, text: impl FnOnce() -> String) {
-        let line = self.lock().quiet.line(text(), Instant::now());
+        let mut counts = self.lock();
+        let now = counts.now();
+        let line = counts.quiet.line(text(), now);
+        drop(counts);
         if let Some(line) = line {
             log::warn!("{line}");
         }
@@ -87,6 +98,10 @@ impl Census {
 }
 
 impl Counts {
+    fn now(&self) -> Instant {
+        (self.clock)()
+    }
+
     fn send_away(&mut self, ids: impl IntoIterator<Item = Id>) {
         for id in ids {
             if let Some(told) = self.told.remove(&id) {
@@ -100,9 +115,10 @@ impl Place {
     /// How long this connection is to be held back before it gets a process, for what others from its source did.
     pub fn hold(&self) -> Duration {
         let mut counts = self.census.lock();
-        let hold = counts.penalties.hold(&self.source, Instant::now(), chance());
+        let now = counts.now();
+        let hold = counts.penalties.hold(&self.source, now, chance());
         if !hold.is_zero() {
-            counts.crowd.climb(self.id, Rung::Held, Instant::now());
+            counts.crowd.climb(self.id, Rung::Held, now);
         }
         hold
     }
@@ -114,7 +130,8 @@ impl Place {
         if counts.sessions >= counts.capacity.sessions {
             return Err(Full(counts.sessions));
         }
-        match counts.crowd.start(self.id, Instant::now(), chance()) {
+        let now = counts.now();
+        match counts.crowd.start(self.id, now, chance()) {
             Turn::Later => Ok(Some(LONGEST_WAIT.mul_f64(f64::from(chance()) / f64::from(u32::MAX)))),
             Turn::Now(leaves) => {
                 counts.send_away(leaves);
@@ -125,7 +142,9 @@ impl Place {
 
     /// It has offered a key that would get in.
     pub fn known(&self) {
-        self.census.lock().crowd.climb(self.id, Rung::Known, Instant::now());
+        let mut counts = self.census.lock();
+        let now = counts.now();
+        counts.crowd.climb(self.id, Rung::Known, now);
     }
 
     pub fn log_in(&mut self) {
@@ -138,7 +157,9 @@ impl Place {
 
     /// It came to nothing.
     pub fn penalize(&self, offence: Offence) {
-        self.census.lock().penalties.add(&self.source, offence, Instant::now());
+        let mut counts = self.census.lock();
+        let now = counts.now();
+        counts.penalties.add(&self.source, offence, now);
     }
 
     pub fn logged_in(&self) -> bool {
@@ -185,8 +206,15 @@ mod tests {
     use super::super::origin::Origin;
     use super::*;
     use futures::FutureExt;
+    use std::sync::LazyLock;
 
     const CAPACITY: Capacity = Capacity { greeted: 40, processes: 8, early: 8, per_source: 4, sessions: 3 };
+
+    /// For it, no time passes while a test runs.
+    fn census() -> Census {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Census::with_clock(CAPACITY, || *START)
+    }
 
     fn from(n: u8) -> Source {
         Origin::Network([192, 0, 2, n].into()).source()
@@ -204,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_flood_makes_room_or_waits() {
-        let census = Census::new(CAPACITY);
+        let census = census();
         let owner = started(&census, 1);
         let flood: Vec<_> = (0..30).map(|_| census.enter(from(9))).collect();
         let waiting = flood.iter().filter_map(|place| place.start().unwrap()).count();
@@ -217,7 +245,7 @@ mod tests {
 
     #[test]
     fn logins_count_by_themselves_and_all_places_come_back() {
-        let census = Census::new(CAPACITY);
+        let census = census();
         let mut places: Vec<_> = (1..=3).map(|n| started(&census, n)).collect();
         places.iter_mut().for_each(Place::log_in);
         let fourth = census.enter(from(4));
@@ -233,7 +261,7 @@ mod tests {
 
     #[test]
     fn who_offends_is_held_and_who_logs_in_is_not() {
-        let census = Census::new(CAPACITY);
+        let census = census();
         let mut place = started(&census, 1);
         assert!(place.hold().is_zero());
         (0..20).for_each(|_| place.penalize(Offence::Crash));

@@ -49,6 +49,16 @@ impl Display for Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source(Origin);
 
+impl Source {
+    /// The hub that it came through, whatever address that claims.
+    pub fn hub(&self) -> Option<&str> {
+        match &self.0 {
+            Origin::Hub { name, .. } => Some(name),
+            Origin::Network(_) | Origin::Local(_) => None,
+        }
+    }
+}
+
 /// An IPv4 address, also if it came in on an IPv6 socket, or a /64, which is what one IPv6 host gets (RFC 6177).
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
@@ -86,6 +96,9 @@ mod tests {
             others.iter().all(|other| other.source() != one),
             "a claim is not held against the owner of the address"
         );
+        let hubs = [one, others[1].source(), others[2].source(), others[3].source(), others[0].source()];
+        let names = hubs.each_ref().map(Source::hub);
+        assert_eq!(names, [Some("gate"), Some("gate"), Some("gate"), Some("other"), None]);
         assert_ne!(Origin::Local("vsock CID 3".into()).source(), Origin::Local("vsock CID 4".into()).source());
     }
 
