@@ -12,8 +12,9 @@ use std::ptr::null_mut;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-/// Blocks that are kept of each size. All slots full are 8 MiB; a session that moves files fills a few.
-const KEPT: usize = 4;
+/// Blocks that are kept of each size: a MiB of what waits for a program, in the pieces that a queue has (`flow::inbox`); with 4,
+/// an upload had the kernel do half as much again. A session that moves files fills some of the slots; all of them are 32 MiB.
+const KEPT: usize = 16;
 /// What a block is aligned to, as malloc(3)'s are.
 const ALIGNMENT: usize = 16;
 /// The sizes of blocks in bytes, each at most a quarter more than the one before: 20, 25, 30, 35, 40, 50, … 320 KiB. Smaller

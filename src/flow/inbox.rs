@@ -61,7 +61,7 @@ impl Inbox {
         }
         match waiting.chunks.back_mut() {
             Some(last) if last.len() + data.len() <= CHUNK => last.extend_from_slice(data),
-            _ => waiting.chunks.push_back(data.to_vec()),
+            _ => waiting.chunks.push_back(chunk(data)),
         }
         self.bytes.notify_one();
         self.backlog().add(self.id, data.len())
@@ -169,6 +169,14 @@ impl Inbox {
     fn backlog(&self) -> MutexGuard<'_, Backlog<u32>> {
         self.backlog.lock().expect("no panic while held")
     }
+}
+
+/// A file comes in packets that fill half of a chunk: there is room for the next one without moving the first.
+fn chunk(data: &[u8]) -> Vec<u8> {
+    let room = if data.len() * 2 > CHUNK / 2 { CHUNK.max(data.len()) } else { data.len() };
+    let mut chunk = Vec::with_capacity(room);
+    chunk.extend_from_slice(data);
+    chunk
 }
 
 impl Waiting {
