@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod chroot;
 pub mod config;
 pub mod control;
 pub mod daemon;
