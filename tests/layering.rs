@@ -113,6 +113,9 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &[
+            "chroot/definition.rs",
+            "chroot/file.rs",
+            "chroot/options.rs",
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",
