@@ -56,6 +56,9 @@ enum Action {
         /// Serve SSH on standard input and output, or on the sockets of systemd or inetd, with a daemon or without
         #[arg(long, conflicts_with_all = ["family", "once"])]
         stdio: bool,
+        /// Nothing boots here: who logs in is in the system that runs, and has its login shell
+        #[arg(long, requires = "stdio", hide = true)]
+        system: bool,
     },
     /// Ask for a passphrase here and over SSH, and open the volume (for hooks of an initramfs)
     Open(open::What),
@@ -141,8 +144,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
     };
     let root = Root::new(arguments.root);
     match arguments.action {
-        Action::Serve { stdio: true, .. } => daemon::stdio::main(root)?,
-        Action::Serve { family, once, stdio: false } => daemon::main(root, family, once)?,
+        Action::Serve { stdio: true, system, .. } => daemon::stdio::main(root, system)?,
+        Action::Serve { family, once, stdio: false, .. } => daemon::main(root, family, once)?,
         Action::Open(what) => return open::command(&root, what),
         Action::Chroot { arguments } => return chroot::command(&root, &arguments),
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),
