@@ -67,7 +67,11 @@ enum Action {
     #[command(flatten)]
     Command(Command),
     /// Make the SSH host key unless there is one; print its fingerprint and known_hosts line
-    Keys,
+    Keys {
+        /// Of the server, where the configuration doesn't say it
+        #[arg(long, hide = true)]
+        port: Option<u16>,
+    },
     /// Check that somebody will be able to log in: keys, configuration, host key
     Check {
         /// Print the files that the image needs instead, one "source<TAB>destination" per line
@@ -153,7 +157,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::ChrootLaunch(launch) => return Ok(chroot::inside::launch::main(&launch)),
         Action::SftpServer(options) => sftp::main(root.join("/").as_path(), &options)?,
         Action::Stop => stop(&root)?,
-        Action::Keys => image::keys::command(&root)?,
+        Action::Keys { port } => image::keys::command(&root, port)?,
         Action::Check { files: true, .. } => image::check::print_files(&root),
         Action::Check { modules: true, .. } => image::check::print_modules(&root),
         Action::Check { .. } => image::check::command(&root)?,

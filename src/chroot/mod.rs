@@ -8,6 +8,7 @@ pub mod inside;
 pub mod namespace;
 pub mod options;
 pub mod place;
+pub mod server;
 pub mod state;
 
 use std::ffi::OsString;
