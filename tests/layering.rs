@@ -115,7 +115,10 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         &[
             "chroot/definition.rs",
             "chroot/file.rs",
+            "chroot/mountinfo.rs",
             "chroot/options.rs",
+            "chroot/plan.rs",
+            "chroot/table.rs",
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",

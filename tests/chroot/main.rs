@@ -1,0 +1,4 @@
+//! `vestibule chroot` as root, each test on a machine of its own: mounts, processes and network go with it.
+
+mod lab;
+mod mounts;
