@@ -6,8 +6,9 @@
 
 #![deny(unsafe_code)]
 
-pub mod cli;
+pub mod calendar;
 pub mod chroot;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;

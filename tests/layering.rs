@@ -113,6 +113,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &[
+            "calendar.rs",
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",
