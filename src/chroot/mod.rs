@@ -2,3 +2,4 @@
 //! medium.
 
 pub mod definition;
+pub mod log;
