@@ -116,6 +116,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "chroot/definition.rs",
             "chroot/file.rs",
             "chroot/options.rs",
+            "calendar.rs",
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",
