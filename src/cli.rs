@@ -100,6 +100,9 @@ enum Action {
     /// Become a program that a session asked for (started by the daemon)
     #[command(hide = true)]
     Launch(daemon::rescue::launch::Launch),
+    /// Become a program inside a chroot (started by vestibule chroot)
+    #[command(hide = true)]
+    ChrootLaunch(chroot::inside::launch::Launch),
     /// Serve the files below --root as SFTP on standard input and output (started by the daemon)
     #[command(hide = true)]
     SftpServer(sftp::Options),
@@ -144,6 +147,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::Chroot { arguments } => return chroot::command(&root, &arguments),
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),
         Action::Launch(launch) => return Ok(daemon::rescue::launch::main(launch)),
+        Action::ChrootLaunch(launch) => return Ok(chroot::inside::launch::main(&launch)),
         Action::SftpServer(options) => sftp::main(root.join("/").as_path(), &options)?,
         Action::Stop => stop(&root)?,
         Action::Keys => image::keys::command(&root)?,

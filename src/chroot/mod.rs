@@ -1,9 +1,11 @@
 //! `vestibule chroot`: a Linux system in a directory, brought up inside whatever runs here: a rooted phone, a board, a rescue
 //! medium.
 
+pub mod accounts;
 pub mod android;
 pub mod definition;
 pub mod file;
+pub mod inside;
 pub mod log;
 pub mod namespace;
 pub mod options;

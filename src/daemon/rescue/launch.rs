@@ -59,8 +59,9 @@ fn prepare(terminal: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// A daemon that a shell script starts in the background inherits that SIGINT and SIGQUIT are ignored, and passes it on.
-fn default_signals() {
+/// Nothing is ignored any more. A daemon that a shell script starts in the background inherits that SIGINT and SIGQUIT are
+/// ignored, and passes it on.
+pub fn default_signals() {
     /// signal(7)
     const LAST: libc::c_int = 64;
     for signal in 1..=LAST {
