@@ -10,7 +10,9 @@ pub mod log;
 pub mod namespace;
 pub mod options;
 pub mod place;
+pub mod processes;
 pub mod state;
+pub mod supervise;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
