@@ -197,7 +197,7 @@ fn dropped(kept: &Kept, now: Instant) -> Service {
     service
 }
 
-/// Signals are read from a descriptor, and interrupt nothing. Programs that are started get them as usual: std sets an empty mask.
+/// Signals are read from a descriptor, and interrupt nothing. What is started unblocks them (`chroot-launch`).
 fn signals() -> anyhow::Result<SignalFd> {
     let mut set = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {

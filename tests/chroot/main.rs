@@ -1,0 +1,3 @@
+//! `vestibule chroot`, as root, in namespaces of each test.
+
+mod services;
