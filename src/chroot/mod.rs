@@ -11,6 +11,7 @@ pub mod namespace;
 pub mod options;
 pub mod place;
 pub mod processes;
+pub mod server;
 pub mod state;
 pub mod supervise;
 

@@ -163,9 +163,13 @@ fn explain(program: &OsString, error: &io::Error) -> String {
             "{shown} is there, but not what runs it: the program in its first line (#!), or its loader (ld.so); was the \
              chroot made for this machine, and wholly?"
         ),
-        ErrorKind::NotFound => {
-            format!("{shown} is not in the chroot; the places that were looked at are those in PATH")
+        ErrorKind::NotFound if path.starts_with("/proc") => {
+            format!("{shown} is not in the chroot: vestibule starts itself from there; have /proc mounted inside")
         }
+        ErrorKind::NotFound if path.components().count() == 1 => {
+            format!("{shown} is not in the chroot, in none of the directories of its PATH")
+        }
+        ErrorKind::NotFound => format!("{shown} is not in the chroot"),
         _ => format!("{shown} can't be run in the chroot: {error}"),
     }
 }
