@@ -115,8 +115,11 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         &[
             "chroot/definition.rs",
             "chroot/file.rs",
+            "chroot/mountinfo.rs",
             "chroot/options.rs",
             "calendar.rs",
+            "chroot/plan.rs",
+            "chroot/table.rs",
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",

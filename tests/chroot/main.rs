@@ -1,3 +1,5 @@
-//! `vestibule chroot`, as root, in namespaces of each test.
+//! `vestibule chroot` as root, each test on a machine of its own: mounts, processes and network go with it.
 
+mod lab;
+mod mounts;
 mod services;
