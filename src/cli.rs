@@ -119,9 +119,13 @@ enum Action {
 type Process = fn() -> anyhow::Result<()>;
 
 /// Processes that the daemon starts by the dozen: they start without the parser of arguments, which would be the larger part
-/// of what that costs.
-const PROCESSES: &[(&str, Process)] =
-    &[("session", session::main), ("dial-session", dialler::main), ("post", post::main)];
+/// of what that costs. And the supervisor of a chroot, which stays as small.
+const PROCESSES: &[(&str, Process)] = &[
+    ("session", session::main),
+    ("dial-session", dialler::main),
+    ("post", post::main),
+    (chroot::supervise::ACTION, chroot::supervise::main),
+];
 
 /// Whose.
 #[derive(Clone, Copy, clap::ValueEnum)]
