@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod calendar;
 pub mod chroot;
 pub mod cli;
 pub mod config;

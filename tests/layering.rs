@@ -117,6 +117,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
             "chroot/file.rs",
             "chroot/mountinfo.rs",
             "chroot/options.rs",
+            "calendar.rs",
             "chroot/plan.rs",
             "chroot/table.rs",
             "config/cmdline.rs",

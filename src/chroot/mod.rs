@@ -1,16 +1,23 @@
 //! `vestibule chroot`: a Linux system in a directory, brought up inside whatever runs here: a rooted phone, a board, a rescue
 //! medium.
 
+pub mod accounts;
+pub mod android;
 pub mod definition;
 pub mod file;
 mod holders;
+pub mod inside;
+pub mod log;
 pub mod mountinfo;
 pub mod mounts;
 pub mod namespace;
 pub mod options;
 pub mod place;
 pub mod plan;
+pub mod processes;
+pub mod server;
 pub mod state;
+pub mod supervise;
 mod table;
 pub mod up;
 
