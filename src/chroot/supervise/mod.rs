@@ -32,7 +32,8 @@ use crate::root::Root;
 use keeper::Keeper;
 use orders::Orders;
 use programs::Chroot;
-use record::{Condition, Kept};
+pub use record::Condition;
+use record::Kept;
 
 /// The action that is the supervisor's life.
 pub const ACTION: &str = "chroot-supervise";
