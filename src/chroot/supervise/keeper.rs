@@ -24,7 +24,7 @@ use crate::chroot::state::State;
 /// Daemons that have left their service's session get this long, once all services have ended.
 const STRAYS_GRACE: Duration = Duration::from_secs(2);
 /// Our own server has nothing to write before it ends; its sessions end with it.
-const SSH_STOP: Duration = Duration::from_secs(5);
+pub const SSH_STOP: Duration = Duration::from_secs(5);
 /// How long a service of a definition that has changed since gets to end, if nothing is written down about it.
 const MOST_STOP_SECONDS: u64 = 600;
 
