@@ -22,7 +22,7 @@ use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
 use crate::session::run::{End, Input, Io, Output, run};
-use crate::{daemon, dialler, hub, image, open, post, session, sftp, tunnel};
+use crate::{chroot, daemon, dialler, hub, image, open, post, session, sftp, tunnel};
 
 /// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less, and what says that the boot is
 /// held comes more often.
@@ -86,6 +86,14 @@ enum Action {
     /// On a hub, the SSH server that machines behind NAT dial
     #[command(subcommand)]
     Hub(hub::Action),
+    /// Bring up a Linux system in a directory, on a phone, a board or a rescue medium: mounts, programs, SSH
+    #[command(disable_help_flag = true)]
+    Chroot {
+        /// start, stop, restart, status, enter, exec, install; --help says more
+        // They are read by the room itself: after the first, --root is the chroot's and not the machine's.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ACTION")]
+        arguments: Vec<OsString>,
+    },
     /// Pass on what is written to the console (started by the daemon)
     #[command(hide = true)]
     ConsoleRelay { device: PathBuf },
@@ -133,6 +141,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
         Action::Serve { stdio: true, .. } => daemon::stdio::main(root)?,
         Action::Serve { family, once, stdio: false } => daemon::main(root, family, once)?,
         Action::Open(what) => return open::command(&root, what),
+        Action::Chroot { arguments } => return chroot::command(&root, &arguments),
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),
         Action::Launch(launch) => return Ok(daemon::rescue::launch::main(launch)),
         Action::SftpServer(options) => sftp::main(root.join("/").as_path(), &options)?,

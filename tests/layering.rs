@@ -114,6 +114,9 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
     (
         &[
             "calendar.rs",
+            "chroot/definition.rs",
+            "chroot/file.rs",
+            "chroot/options.rs",
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",
