@@ -45,7 +45,7 @@ install: ## install what `make build` made, and the parts for dracut, initramfs-
 	install -D -m 0755 -t $(destination)/share/initramfs-tools/scripts/init-premount initramfs-tools-hook/scripts/init-premount/vestibule
 	install -D -m 0755 -t $(destination)/share/initramfs-tools/scripts/init-bottom initramfs-tools-hook/scripts/init-bottom/0-vestibule
 	install -D -m 0644 -t $(destination)/share/initramfs-tools/conf-hooks.d initramfs-tools-hook/conf-hooks.d/vestibule
-	install -D -m 0644 -t $(destination)/share/doc/vestibule config.example.toml README.md
+	install -D -m 0644 -t $(destination)/share/doc/vestibule config.example.toml chroot.example.toml README.md
 
 uninstall: ## remove what install installed; keys and configuration below /etc stay
 	rm -f $(destination)/bin/vestibule

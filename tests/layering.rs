@@ -113,10 +113,13 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &[
-            "calendar.rs",
             "chroot/definition.rs",
             "chroot/file.rs",
+            "chroot/mountinfo.rs",
             "chroot/options.rs",
+            "calendar.rs",
+            "chroot/plan.rs",
+            "chroot/table.rs",
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",

@@ -1,17 +1,29 @@
 //! `vestibule chroot`: a Linux system in a directory, brought up inside whatever runs here: a rooted phone, a board, a rescue
 //! medium.
 
+pub mod accounts;
 pub mod android;
 pub mod definition;
 pub mod file;
+mod holders;
+pub mod inside;
 pub mod log;
+pub mod mountinfo;
+pub mod mounts;
 pub mod namespace;
 pub mod options;
 pub mod place;
+pub mod plan;
+pub mod processes;
 pub mod resolv_conf;
+pub mod server;
 pub mod state;
+pub mod supervise;
+mod table;
+pub mod up;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,11 +32,15 @@ use clap::{Parser, Subcommand};
 
 use crate::root::Root;
 use definition::Definition;
+use mountinfo::Table;
 use place::Place;
 use state::State;
 
 /// Where definitions are looked for: Android's /etc can't be written to.
 const DIRECTORIES: [&str; 2] = ["/etc/vestibule/chroots", "/data/vestibule/chroots"];
+
+/// What `status` exits with when the chroot isn't up, or not wholly: as systemctl does.
+const NOT_UP: u8 = 3;
 
 /// A Linux system in a directory: its mounts, what runs in it, and the way into it.
 #[derive(Parser)]
@@ -86,12 +102,37 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
     };
     ensure!(nix::unistd::geteuid().is_root(), "only root can make mounts and change the root directory: be root");
     match arguments.action {
-        Action::Install(install) => android::install::command(root, &install),
-        Action::Start(which) | Action::Stop(which) | Action::Restart(which) | Action::Status { which, .. } => {
-            let _chroot = Chroot::find(root, &which)?;
-            bail!("not built yet");
+        Action::Install(install) => return android::install::command(root, &install),
+        Action::Start(which) => {
+            let mut chroot = Chroot::find(root, &which)?;
+            let report = up::start(&mut chroot, root)?;
+            tell(&chroot, &report, "is up", "is up already");
+        }
+        Action::Stop(which) => {
+            let mut chroot = Chroot::find(root, &which)?;
+            let report = up::stop(&mut chroot)?;
+            tell(&chroot, &report, "is down", "is down already");
+        }
+        Action::Restart(which) => {
+            let mut chroot = Chroot::find(root, &which)?;
+            let report = up::restart(&mut chroot, root)?;
+            tell(&chroot, &report, "is up again", "is up again");
+        }
+        Action::Status { which, json } => {
+            let status = up::status(&mut Chroot::find(root, &which)?)?;
+            let text = if json { serde_json::to_string(&status)? + "\n" } else { table::of(&status) };
+            std::io::stdout().write_all(text.as_bytes()).context("printing the status")?;
+            return Ok(ExitCode::from(if status.up { 0 } else { NOT_UP }));
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(chroot: &Chroot, report: &up::Report, changed: &str, unchanged: &str) {
+    for note in &report.notes {
+        eprintln!("vestibule: {note}");
+    }
+    println!("{} {}", chroot.name, if report.changed { changed } else { unchanged });
 }
 
 impl Chroot {
@@ -100,6 +141,29 @@ impl Chroot {
         let place = Place::open(&definition.root)?;
         let state = State::open(&place, root)?;
         Ok(Self { name, definition, place, state })
+    }
+
+    /// Goes to where its mounts are seen, if a process holds another mount namespace for them. Says whether they are seen.
+    pub fn join(&mut self) -> anyhow::Result<bool> {
+        let journal = mounts::journal(&self.state)?;
+        let root = self.place.path();
+        let is_seen = |text: &[u8]| Table::parse(text).is_ok_and(|table| journal.is_seen_in(&table, root));
+        if journal.entries.is_empty() {
+            return Ok(false);
+        }
+        if journal.namespace != namespace::current()?
+            && let Some(process) = namespace::process_in(&journal.namespace, is_seen)?
+        {
+            namespace::join_of(process)?;
+            self.look_again()?;
+        }
+        Ok(!mounts::ours(&self.place, &self.state)?.is_empty())
+    }
+
+    /// After a change of the mount namespace: a place belongs to the one in which it was opened.
+    pub fn look_again(&mut self) -> anyhow::Result<()> {
+        self.place = Place::open(self.place.path())?;
+        Ok(())
     }
 }
 

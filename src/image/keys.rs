@@ -68,8 +68,9 @@ pub fn known_hosts_line(host: &str, port: u16, key: &PublicKey) -> anyhow::Resul
     Ok(format!("[{host}]:{port} {key}"))
 }
 
-/// `vestibule keys`: the key is there afterwards, and its fingerprint and `known_hosts` line are printed.
-pub fn command(root: &Root) -> anyhow::Result<()> {
+/// `vestibule keys`: the key is there afterwards, and its fingerprint and `known_hosts` line are printed. Without a `port`,
+/// it is the configured one.
+pub fn command(root: &Root, port: Option<u16>) -> anyhow::Result<()> {
     let (key, made) = ensure(root)?;
     let config = Config::load(root);
     for problem in problems(&config) {
@@ -78,7 +79,7 @@ pub fn command(root: &Root) -> anyhow::Result<()> {
     let settings = config.settings;
     println!("{} host key {HOST_KEY}", if made { "made the" } else { "keeping the" });
     println!("fingerprint: {}", fingerprint(&key));
-    println!("known_hosts: {}", known_hosts_line(&host_name(root), settings.port, &key)?);
+    println!("known_hosts: {}", known_hosts_line(&host_name(root), port.unwrap_or(settings.port), &key)?);
     if !settings.hubs.is_empty() {
         let (dialling, made) = ensure_at(root, DIAL_KEY)?;
         println!("{} key to log in to hubs with {DIAL_KEY}", if made { "made the" } else { "keeping the" });
@@ -185,7 +186,7 @@ mod tests {
         );
         root.put("etc/vestibule/config.toml", config.as_bytes());
         assert_eq!(problems(&Config::load(&root)).next(), None, "the key that is missing is made");
-        command(&root).unwrap();
+        command(&root, None).unwrap();
         let (dialling, made) = ensure_at(&root, DIAL_KEY).unwrap();
         assert!(!made && dialling.key_data() != host.key_data());
         let hub = &Config::load(&root).settings.hubs[0];

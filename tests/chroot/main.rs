@@ -1,5 +1,7 @@
-//! `vestibule chroot`, on trees that the tests make. Most of it needs root, and mounts nothing outside of a mount namespace of
-//! the test's own.
+//! `vestibule chroot` as root, each test on a machine of its own: mounts, processes and network go with it.
 
 mod android;
+mod lab;
 mod log;
+mod mounts;
+mod services;
