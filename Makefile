@@ -6,13 +6,16 @@ architecture := $(patsubst armv7l,armv7,$(shell uname -m))
 destination = $(DESTDIR)$(PREFIX)
 
 .DEFAULT_GOAL := help
-.PHONY: help build cross-check deps demo test bench install uninstall clean
+.PHONY: help build cross cross-check deps demo test bench install uninstall clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the static binary for this machine, at dist/<architecture>/vestibule
 	scripts/build $(architecture)
+
+cross: ## the static binaries for phones and boards, at dist/aarch64/vestibule and dist/armv7/vestibule
+	scripts/build aarch64 armv7
 
 cross-check: ## whether the code compiles for the other architectures
 	scripts/build --check aarch64 armv7

@@ -18,6 +18,7 @@ pub fn of(status: &Status) -> String {
     if status.supervisor.is_none() && !status.services.is_empty() {
         text.push_str("  the supervisor was killed, and nobody starts services again: vestibule chroot start\n");
     }
+    status.remarks.iter().for_each(|remark| text.push_str(&format!("  {remark}\n")));
     text
 }
 
@@ -90,13 +91,15 @@ mod tests {
                 restarts: 2,
                 last_exit: Some("ended with status 3".to_owned()),
             }],
+            remarks: vec!["SELinux context: u:r:su:s0".to_owned()],
         };
         let expected = "debian: not wholly up, at /data/debian\n\
             \x20 mount  /dev      bind of /dev      mounted\n\
             \x20 mount  /dev/pts  bind of /dev/pts  missing (optional)\n\
             \x20 mount  /proc     proc              mounted by somebody else\n\
             \x20 service  ssh  ended, started again soon, process 7, restarted 2 times, last time it ended with status 3\n\
-            \x20 the supervisor was killed, and nobody starts services again: vestibule chroot start\n";
+            \x20 the supervisor was killed, and nobody starts services again: vestibule chroot start\n\
+            \x20 SELinux context: u:r:su:s0\n";
         assert_eq!(of(&status), expected);
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::definition::{DEFAULT_STOP_SECONDS, Definition};
 use super::mounts::{self, MountState, MountStatus};
 use super::supervise::{self, SupervisedService};
-use super::{Chroot, namespace, processes};
+use super::{Chroot, android, namespace, processes, resolv_conf};
 use crate::root::Root;
 
 /// For another that starts or stops the same chroot: what runs in it has ten seconds to end, by default.
@@ -44,6 +44,8 @@ pub struct Status {
     /// The process that keeps the services running.
     pub supervisor: Option<i32>,
     pub services: Vec<SupervisedService>,
+    /// What is to be known of the system outside.
+    pub remarks: Vec<String>,
 }
 
 /// What has been done when this fails is undone.
@@ -70,7 +72,7 @@ pub fn restart(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Report> {
     Ok(started)
 }
 
-pub fn status(chroot: &mut Chroot) -> anyhow::Result<Status> {
+pub fn status(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Status> {
     chroot.join()?;
     let mounts = mounts::status(&chroot.definition.mounts, &chroot.place, &chroot.state)?;
     let has_started = chroot.state.read(UP)?.is_some();
@@ -84,8 +86,9 @@ pub fn status(chroot: &mut Chroot) -> anyhow::Result<Status> {
     let nothing_runs = supervised.as_ref().is_none_or(|supervised| supervised.pid.is_none());
     let down = !has_started && nothing_runs && mounts.iter().all(|mount| mount.state != MountState::Mounted);
     let (supervisor, services) = supervised.map(|it| (it.pid, it.services)).unwrap_or_default();
-    let root = chroot.place.path().to_owned();
-    Ok(Status { name: chroot.name.clone(), root, up, down, mounts, supervisor, services })
+    let Chroot { name, place, .. } = chroot;
+    let (name, remarks, root) = (name.clone(), android::remarks(root), place.path().to_owned());
+    Ok(Status { name, root, up, down, mounts, supervisor, services, remarks })
 }
 
 /// It also holds a mount namespace that is the chroot's own.
@@ -96,6 +99,7 @@ fn wants_supervisor(definition: &Definition) -> bool {
 fn start_locked(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Report> {
     let was_up = chroot.state.read(UP)?.is_some();
     let mut report = Report { changed: !was_up, notes: mounts::check_root(&chroot.place)? };
+    report.notes.extend(android::remarks(root));
     if !chroot.join()? && chroot.definition.private {
         namespace::enter_new()?;
         chroot.look_again()?;
@@ -121,6 +125,11 @@ fn bring_up(chroot: &Chroot, root: &Root, report: &mut Report) -> anyhow::Result
     let made = mounts::make(&definition.mounts, place, state)?;
     report.notes.extend(made.notes);
     report.changed |= made.count > 0;
+    // Without names of hosts there is still a way in.
+    match resolv_conf::write(place, definition.resolv_conf, root) {
+        Ok(note) => report.notes.extend(note),
+        Err(error) => report.notes.push(format!("{error:#}; going on with the resolv.conf that is there")),
+    }
     if wants_supervisor(definition) {
         let pid = |status: Option<supervise::Supervised>| status.and_then(|supervised| supervised.pid);
         let before = pid(supervise::status(state)?);
