@@ -16,6 +16,7 @@ pub mod options;
 pub mod place;
 pub mod plan;
 pub mod processes;
+pub mod resolv_conf;
 pub mod server;
 pub mod state;
 pub mod supervise;
@@ -85,6 +86,8 @@ enum Action {
         #[arg(last = true, required = true)]
         program: Vec<OsString>,
     },
+    /// Have it started at boot, by whatever runs programs then
+    Install(android::install::Install),
 }
 
 /// The chroot that is meant.
@@ -119,6 +122,7 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
     };
     ensure!(nix::unistd::geteuid().is_root(), "only root can make mounts and change the root directory: be root");
     match arguments.action {
+        Action::Install(install) => return android::install::command(root, &install),
         Action::Start(which) => {
             let mut chroot = Chroot::find(root, &which)?;
             let report = up::start(&mut chroot, root)?;
@@ -135,7 +139,7 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
             tell(&chroot, &report, "is up again", "is up again");
         }
         Action::Status { which, json } => {
-            let status = up::status(&mut Chroot::find(root, &which)?)?;
+            let status = up::status(&mut Chroot::find(root, &which)?, root)?;
             let text = if json { serde_json::to_string(&status)? + "\n" } else { table::of(&status) };
             std::io::stdout().write_all(text.as_bytes()).context("printing the status")?;
             return Ok(ExitCode::from(if status.up { 0 } else { NOT_UP }));
