@@ -269,3 +269,115 @@ fn superuser() -> String {
 fn stop_seconds() -> u64 {
     DEFAULT_STOP_SECONDS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../chroot.example.toml");
+
+    #[test]
+    fn the_shipped_example_says_the_defaults() {
+        let expected = Definition::of("/data/local/debian".into());
+        assert_eq!(parse(EXAMPLE), Ok(expected.clone()));
+        let settings: String = EXAMPLE
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(parse(&settings), Ok(expected), "the commented settings are the defaults");
+        assert_eq!(settings.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(), 4);
+    }
+
+    #[test]
+    fn all_of_the_shipped_example_is_understood() {
+        let is_setting =
+            |line: &&str| line.starts_with("# [") || line.starts_with("# ") && line.split(' ').nth(2) == Some("=");
+        let lines = EXAMPLE.lines().filter(is_setting).map(|line| format!("{}\n", &line[2..]));
+        let text = format!("root = \"/r\"\n{}", lines.collect::<String>());
+        let definition = parse(&text).unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let bound = Mount {
+            what: What::Bind("/data/media/0".into()),
+            target: "/mnt/storage".into(),
+            options: "nosuid,nodev".to_owned(),
+            optional: true,
+        };
+        assert_eq!(definition.mounts.len(), 8);
+        assert_eq!(definition.mounts[6], bound);
+        assert_eq!(definition.mounts[7].what, What::New { kind: "tmpfs".to_owned(), source: "tmpfs".to_owned() });
+        let listen = vec!["192.0.2.7".parse().unwrap(), "::1".parse().unwrap()];
+        assert_eq!(definition.ssh, Some(Ssh { port: 2222, listen }));
+        assert_eq!(definition.environment, [pair("LANG", "C.UTF-8")]);
+        let sshd = Service {
+            name: "sshd".to_owned(),
+            command: ["/usr/sbin/sshd", "-D", "-e"].map(str::to_owned).to_vec(),
+            user: "root".to_owned(),
+            groups: vec!["audio".to_owned()],
+            environment: vec![pair("LANG", "C")],
+            stop_seconds: 10,
+        };
+        assert_eq!(definition.services, [sshd]);
+        let log = LogTo::File { path: "/data/local/debian.log".into(), rotate_at: 20_000_000 };
+        assert_eq!(definition.log, log);
+    }
+
+    #[test]
+    fn what_is_left_away() {
+        let of = |text: &str| parse(&format!("root = \"/r\"\n{text}")).unwrap();
+        let service = "[[service]]\nname = \"a\"\ncommand = [\"/bin/a\"]\n";
+        assert_eq!(of(service).ssh, None, "whoever has a service chooses");
+        assert_eq!(of(&format!("{service}[ssh]\nport = 22")).ssh, Some(Ssh { port: 22, listen: Vec::new() }));
+        assert_eq!(of(&format!("ssh = true\n{service}")).ssh, Some(Ssh::default()));
+        assert_eq!((of("").ssh, of("ssh = false").ssh), (Some(Ssh::default()), None));
+        assert_eq!((of(service).services[0].user.as_str(), of(service).services[0].stop_seconds), ("root", 10));
+        assert_eq!(of("standard-mounts = false").mounts, []);
+        let own = of("[[mount]]\ntype = \"tmpfs\"\ntarget = \"/tmp\"\noptions = \"size=1m\"").mounts;
+        assert_eq!((own.len(), &*own[4].options), (6, "size=1m"), "in the place of the standard one");
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_line() {
+        let mount = |text: &str| format!("root = \"/r\"\n[[mount]]\n{text}");
+        let service = |text: &str| format!("root = \"/r\"\n[[service]]\nname = \"a\"\n{text}");
+        for (text, expected) in [
+            ("", "line 1: missing field `root`"),
+            ("root = \"r\"", "root: r must be an absolute path"),
+            ("root = \"/r/../s\"", "root: /r/../s must be an absolute path without “..”"),
+            ("root = \"/r\"\nprivat = true", "line 2: unknown field `privat`"),
+            ("root = \"/r\"\nssh = 22", "line 2: invalid type: integer `22`, expected true, false or a section [ssh]"),
+            ("root = \"/r\"\n[ssh]\nhost = 1", "unknown field `host`"),
+            ("root = \"/r\"\n[ssh]\nport = 0", "port must be from 1 to 65535"),
+            ("root = \"/r\"\nresolv-conf = \"x\"", "line 2: unknown variant `x`"),
+            ("root = \"/r\"\nlog.rotate-megabytes = 1", "log: rotate-megabytes is for a file"),
+            ("root = \"/r\"\nlog = { file = \"/l\", rotate-megabytes = 0 }", "log: rotate-megabytes must be from 1"),
+            ("root = \"/r\"\nlog.file = \"l\"", "log: file: l must be an absolute path"),
+            ("root = \"/r\"\nenvironment = { \"A=B\" = \"\" }", "environment: \"A=B\" is no name"),
+            (&mount("target = \"/x\""), "line 2: source: \"\" must be an absolute path"),
+            (&mount("target = \"/x\"\nsource = \"x\""), "line 2: source: \"x\" must be an absolute path"),
+            (&mount("target = \"/\"\nsource = \"/x\""), "line 2: target: / must be an absolute path in the chroot"),
+            (&mount("target = \"/a/../..\"\nsource = \"/x\""), "line 2: target: /a/../.. must be"),
+            (&mount("target = \"/a\"\nsource = \"/x\"\noptions = \"size=1\""), "line 2: options: size=1 is for new"),
+            (&mount("target = \"/a\"\ntype = \"\""), "line 2: type: it is empty"),
+            (
+                &(mount("target = \"/a\"\ntype = \"b\"\n") + "[[mount]]\ntarget = \"/a\"\ntype = \"b\""),
+                "two [[mount]] have the target /a",
+            ),
+            (&service("command = [\"sshd\"]"), "line 2: command of a: the first must be a program's absolute path"),
+            (&service("command = [\"/a\"]\nstop-seconds = 0"), "line 2: stop-seconds of a must be from 1 to 600"),
+            (&service("command = [\"/a\\u0000\"]"), "line 2: a: command, user and groups can't have a NUL byte"),
+            (
+                "root = \"/r\"\n[[service]]\nname = \"ssh\"\ncommand = [\"/a\"]",
+                "line 2: name: “ssh” is vestibule's own",
+            ),
+            ("root = \"/r\"\n[[service]]\nname = \"a/b\"\ncommand = [\"/a\"]", "line 2: name: \"a/b\" must be letters"),
+            (
+                &(service("command = [\"/a\"]\n") + "[[service]]\nname = \"a\"\ncommand = [\"/a\"]"),
+                "two [[service]] have the name a",
+            ),
+        ] {
+            let said = parse(text).expect_err(text);
+            assert!(said.contains(expected), "{text}\n{said}");
+        }
+    }
+}

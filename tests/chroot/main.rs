@@ -1,5 +1,9 @@
 //! `vestibule chroot` as root, each test on a machine of its own: mounts, processes and network go with it.
 
+mod android;
+mod inside;
 mod lab;
+mod log;
 mod mounts;
 mod services;
+mod trees;

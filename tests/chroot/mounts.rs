@@ -251,3 +251,36 @@ fn started_where_other_mounts_are_seen() {
         assert_eq!((table(), table_of(&process)), (before, there));
     });
 }
+
+#[test]
+fn private_mounts_are_seen_by_nobody() {
+    on_own_machine("mounts::private_mounts_are_seen_by_nobody", |lab| {
+        lab.define("x", &format!("private = true\n{QUIET}"));
+        let before = table();
+        let supervisor = || {
+            let status = lab.well(&["status", "x", "--json"]).out;
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+            status["supervisor"].as_i64().unwrap().to_string()
+        };
+        assert_eq!(lab.well(&["start", "x"]).out, "x is up\n");
+        let first = supervisor();
+        assert!(table_of(&first).contains("tree/proc"));
+        assert_eq!((&*lab.well(&["start", "x"]).out, supervisor()), ("x is up already\n", first.clone()));
+        lab.well(&["restart", "x"]);
+        let second = supervisor();
+        assert_ne!(second, first);
+
+        // With the one who holds them the mounts go.
+        let process = nix::unistd::Pid::from_raw(second.parse().unwrap());
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).unwrap();
+        until("it is gone", || lab.chroot(&["status", "x"]).status == Some(3));
+        assert_eq!(lab.well(&["start", "x"]).out, "x is up\n");
+        let third = supervisor();
+        assert!(table_of(&third).contains("tree/run"));
+        assert_eq!(table(), before);
+        lab.well(&["stop", "x"]);
+        assert_eq!(table(), before);
+        let left = |process| fs::read_link(format!("/proc/{process}/exe")).is_ok();
+        assert!(![first, second, third].iter().any(left));
+    });
+}

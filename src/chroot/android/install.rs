@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::script::{boot_script, file_name};
+use crate::chroot::{Which, find_definition};
 use crate::root::Root;
 
 /// Directories whose programs are run at boot, as root, and by whom. The first that takes the script has it.
@@ -46,6 +47,8 @@ pub enum System {
 
 /// Writes the script, or prints it where there is no place for it; then the exit status is 1.
 pub fn command(root: &Root, install: &Install) -> anyhow::Result<ExitCode> {
+    let which = Which { name: Some(install.name.clone()), root: None };
+    find_definition(root, &which).context("at boot, nothing could be started")?;
     let program = std::env::current_exe().context("looking for this program's own file; /proc must be mounted")?;
     let script = boot_script(&program, &install.name)?;
     if install.print {
