@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::definition::{DEFAULT_STOP_SECONDS, Definition};
 use super::mounts::{self, MountState, MountStatus};
 use super::supervise::{self, SupervisedService};
-use super::{Chroot, android, namespace, processes, resolv_conf};
+use super::{Chroot, android, namespace, processes, resolv_conf, server};
 use crate::root::Root;
 
 /// For another that starts or stops the same chroot: what runs in it has ten seconds to end, by default.
@@ -136,6 +136,8 @@ fn bring_up(chroot: &Chroot, root: &Root, report: &mut Report) -> anyhow::Result
         supervise::start(definition, place, state, root)?;
         report.changed |= pid(supervise::status(state)?) != before;
     }
+    // It is tried again and again: somebody may put a key there.
+    report.notes.extend(definition.ssh.as_ref().and_then(|_| server::lacking(place)));
     state.write(UP, "").context("remembering that it is up")
 }
 

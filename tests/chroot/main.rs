@@ -5,5 +5,6 @@ mod inside;
 mod lab;
 mod log;
 mod mounts;
+mod server;
 mod services;
 mod trees;
