@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::definition::{DEFAULT_STOP_SECONDS, Definition};
+use super::definition::Definition;
 use super::mounts::{self, MountState, MountStatus};
 use super::supervise::{self, SupervisedService};
 use super::{Chroot, android, namespace, processes, resolv_conf, server};
@@ -16,8 +16,6 @@ use crate::root::Root;
 const LOCK_DEADLINE: Duration = Duration::from_secs(60);
 /// For what still keeps a mount busy when everything in the chroot has ended.
 const BUSY_DEADLINE: Duration = Duration::from_secs(3);
-/// For a supervisor that ends its services by their own deadlines, and writes that down.
-const SUPERVISOR_SECONDS: u64 = 10;
 /// Between telling a shell that somebody has left in the chroot to end, and killing it.
 const GRACE: Duration = Duration::from_secs(5);
 /// Its name in the state: a start that came to its end. What a failed one leaves must go; what runs must not.
@@ -110,8 +108,11 @@ fn start_locked(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Report> {
     let kept = if in_use { mounts::ours(&chroot.place, &chroot.state)? } else { Vec::new() };
     let Err(error) = bring_up(chroot, root, &mut report) else { return Ok(report) };
     let mut notes = Vec::new();
+    if !was_up && let Err(second) = end_services(chroot, &mut notes) {
+        notes.push(format!("{second:#}"));
+    }
     if !in_use {
-        end_what_runs(chroot, &mut notes);
+        notes.extend(processes::end_all(&chroot.place, GRACE));
     }
     match mounts::undo(&chroot.place, &chroot.state, &kept, BUSY_DEADLINE) {
         Ok(told) => notes.extend(told),
@@ -131,10 +132,8 @@ fn bring_up(chroot: &Chroot, root: &Root, report: &mut Report) -> anyhow::Result
         Err(error) => report.notes.push(format!("{error:#}; going on with the resolv.conf that is there")),
     }
     if wants_supervisor(definition) {
-        let pid = |status: Option<supervise::Supervised>| status.and_then(|supervised| supervised.pid);
-        let before = pid(supervise::status(state)?);
-        supervise::start(definition, place, state, root)?;
-        report.changed |= pid(supervise::status(state)?) != before;
+        report.changed |= !supervise::is_running(state)?;
+        report.notes.extend(supervise::start(definition, place, state, root)?);
     }
     // It is tried again and again: somebody may put a key there.
     report.notes.extend(definition.ssh.as_ref().and_then(|_| server::lacking(place)));
@@ -145,27 +144,25 @@ fn stop_locked(chroot: &mut Chroot) -> anyhow::Result<Report> {
     let was_up = chroot.state.read(UP)?.is_some() || supervise::status(&chroot.state)?.is_some();
     let changed = chroot.join()? || was_up;
     let mut notes = Vec::new();
+    let mut failures = Vec::new();
     if changed {
-        end_what_runs(chroot, &mut notes);
+        failures.extend(end_services(chroot, &mut notes).err());
+        notes.extend(processes::end_all(&chroot.place, GRACE));
     }
-    let undone = mounts::undo(&chroot.place, &chroot.state, &[], BUSY_DEADLINE);
-    match undone {
+    match mounts::undo(&chroot.place, &chroot.state, &[], BUSY_DEADLINE) {
         Ok(told) => notes.extend(told),
-        Err(error) if notes.is_empty() => return Err(error),
-        Err(error) => anyhow::bail!("{error:#}; {}", notes.join("; ")),
+        Err(error) => failures.push(error),
+    }
+    if !failures.is_empty() {
+        let failures = failures.iter().map(|error| format!("{error:#}"));
+        anyhow::bail!("{}", failures.chain(notes).collect::<Vec<_>>().join("; "));
     }
     chroot.state.remove(UP)?;
     Ok(Report { changed, notes })
 }
 
-/// Services, then whatever else has its root there. What goes wrong is a note: the mounts are undone all the same.
-fn end_what_runs(chroot: &Chroot, notes: &mut Vec<String>) {
+fn end_services(chroot: &Chroot, notes: &mut Vec<String>) -> anyhow::Result<()> {
     let Chroot { definition, place, state, .. } = chroot;
-    let longest = definition.services.iter().map(|service| service.stop_seconds).max().unwrap_or(DEFAULT_STOP_SECONDS);
-    let deadline = Duration::from_secs(longest + SUPERVISOR_SECONDS);
-    match supervise::stop(place, state, deadline) {
-        Ok(told) => notes.extend(told),
-        Err(error) => notes.push(format!("{error:#}")),
-    }
-    notes.extend(processes::end_all(place, GRACE));
+    notes.extend(supervise::stop(place, state, supervise::stop_deadline(definition))?);
+    Ok(())
 }

@@ -142,6 +142,34 @@ fn killed_in_the_middle_and_run_again() {
 }
 
 #[test]
+fn what_was_made_by_half_is_made_anew() {
+    on_own_machine("mounts::what_was_made_by_half_is_made_anew", |lab| {
+        lab.put("media/photo", "p");
+        let storage = bind(lab.path("media").to_str().unwrap(), "/mnt/storage", "options = \"ro,noexec\"");
+        lab.define("x", &format!("{QUIET}{storage}"));
+        let before = table();
+        lab.well(&["start", "x"]);
+        // As if it had been killed between the bind and its options, whose mark is then missing, too.
+        let target = lab.tree().join("mnt/storage");
+        run("mount", &["-o", "remount,bind,rw,exec", target.to_str().unwrap()]);
+        let states = fs::read_dir(lab.path("run/vestibule-chroots")).unwrap();
+        let state = states.map(|entry| entry.unwrap().path()).next().unwrap();
+        let journal = fs::read_to_string(state.join("mounts")).unwrap();
+        let (most, last) = journal.rsplit_once("\"made\":").unwrap();
+        assert!(last.contains("\"id\""), "{journal}");
+        fs::write(state.join("mounts"), format!("{most}\"made\":null}}]}}")).unwrap();
+        fs::remove_file(state.join("up")).unwrap();
+        assert_eq!(lab.chroot(&["status", "x"]).status, Some(3));
+        assert!(mounted(&lab, "/mnt/storage").unwrap().contains(" rw"));
+
+        assert_eq!(lab.well(&["start", "x"]).out, "x is up\n");
+        assert!(mounted(&lab, "/mnt/storage").unwrap().contains(" ro,noexec"));
+        lab.well(&["stop", "x"]);
+        assert_eq!(table(), before);
+    });
+}
+
+#[test]
 fn what_can_not_be_is_said() {
     on_own_machine("mounts::what_can_not_be_is_said", |lab| {
         let directory = |name: &str, options: &str| {

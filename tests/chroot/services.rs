@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +18,8 @@ use vestibule::root::Root;
 
 use crate::lab::{DEADLINE, Lab, on_own_machine, run, until};
 
+/// Somebody's: without any, our server is not started.
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n";
 /// What the services of these tests need of a system.
 const APPLETS: [&str; 6] = ["sh", "sleep", "cat", "setsid", "mkfifo", "kill"];
 
@@ -148,6 +152,39 @@ fn one_that_goes_into_the_background_counts_as_running_while_it_lives() {
 }
 
 #[test]
+fn our_own_server_keeps_its_sockets() {
+    alone("services::our_own_server_keeps_its_sockets", |house| {
+        house.lab.define("test", "log.file = \"/log/test\"\n[ssh]\nlisten = [\"127.0.0.1\"]\n");
+        let said = house.run("start");
+        assert!(said.contains("put your public key into"), "{said}");
+        house.run("stop");
+
+        house.lab.put("tree/root/.ssh/authorized_keys", KEY);
+        house.run("start");
+        assert!(greeting().starts_with("SSH-2.0-"));
+        assert!(house.said("ssh: known_hosts: "), "the host key is told before anybody needs it:\n{}", house.log());
+
+        // The next one reads what came while there was none.
+        let first = process_of(&house.status(), "ssh");
+        kill(first);
+        assert!(greeting().starts_with("SSH-2.0-"));
+        let second = process_of(&house.status(), "ssh");
+        assert_ne!(second, first);
+
+        // The next supervisor leaves the port to the server that lives, and has it when that has gone.
+        kill(running(house.status().pid.unwrap()));
+        house.run("start");
+        assert_eq!(process_of(&house.status(), "ssh"), second);
+        assert!(greeting().starts_with("SSH-2.0-"));
+        kill(second);
+        until("another one runs", || house.service("ssh").pid.is_some_and(|pid| pid != second.pid));
+        assert!(greeting().starts_with("SSH-2.0-"));
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+    });
+}
+
+#[test]
 fn whatever_has_its_root_in_the_chroot_is_found_and_ended() {
     alone("services::whatever_has_its_root_in_the_chroot_is_found_and_ended", |house| {
         fs::create_dir_all(house.tree.join("below/bin")).unwrap();
@@ -189,10 +226,27 @@ fn whatever_has_its_root_in_the_chroot_is_found_and_ended() {
     });
 }
 
+/// What the server says first, as soon as it says it.
+fn greeting() -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", 2222)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(9))).unwrap();
+    let mut start = [0; 8];
+    stream.read_exact(&mut start).unwrap();
+    String::from_utf8_lossy(&start).into_owned()
+}
+
 /// A lab, and what runs in the chroot there.
 struct House {
     lab: Lab,
     tree: PathBuf,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}{:?}", self.log(), others());
+        }
+    }
 }
 
 fn alone(test: &str, body: impl FnOnce(&House)) {

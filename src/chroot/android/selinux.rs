@@ -43,7 +43,7 @@ impl Context {
             let rest = kind.strip_prefix(*restricted);
             rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('_') && restricted.ends_with("_app")))
         };
-        (self.enforcing && RESTRICTED.iter().any(|restricted| is(&restricted))).then(|| {
+        (self.enforcing && RESTRICTED.iter().any(is)).then(|| {
             format!(
                 "the SELinux context {} may not make mounts, even as root: start this with su of Magisk, KernelSU or \
                  SuperSU (su -c 'vestibule chroot start NAME'), or at boot (vestibule chroot install android NAME)",

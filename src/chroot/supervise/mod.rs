@@ -233,7 +233,8 @@ pub fn main() -> anyhow::Result<()> {
     nix::unistd::dup2_stdout(&null).context("letting go of standard output")?;
     nix::unistd::dup2_stderr(&null).context("letting go of standard error")?;
     drop(null);
-    keeper.keep()
+    keeper.keep();
+    Ok(())
 }
 
 fn begin() -> anyhow::Result<(Keeper, Vec<String>)> {
