@@ -95,8 +95,21 @@ fn our_own_server_needs_nothing_in_the_chroot() {
         until("a login after the restart", || answer(&client, "true").is_some());
         assert_eq!(fs::read(lab.tree().join(HOST_KEY)).unwrap(), key);
 
-        lab.well(&["stop", "x"]);
-        assert_eq!((table(), others()), (before, Vec::<String>::new()));
+        let mut shell = client.command("ssh", &["-tt", "root@127.0.0.1"]);
+        let shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut shell = Beside(shell);
+        shell.0.stdin.as_mut().unwrap().write_all(b"trap '' HUP TERM; echo re''ady; sleep 1000\n").unwrap();
+        let mut screen = shell.0.stdout.take().unwrap();
+        let (mut shown, mut buffer) = (String::new(), [0; 256]);
+        while !shown.contains("ready") {
+            let length = screen.read(&mut buffer).unwrap();
+            assert_ne!(length, 0, "the end came before it was ready: {shown}");
+            shown += &String::from_utf8_lossy(&buffer[..length]);
+        }
+        let stopped = lab.well(&["stop", "x"]);
+        screen.read_to_string(&mut shown).unwrap();
+        assert!(shown.contains("vestibule: the SSH server ends"), "{shown}");
+        assert_eq!((stopped.err.as_str(), table(), others()), ("", before, Vec::<String>::new()), "{}", log(&lab));
     });
 }
 
@@ -173,6 +186,8 @@ impl<'lab> Client<'lab> {
         let known = format!("UserKnownHostsFile={}", self.lab.path("known_hosts").display());
         command.args(["-F", "none", "-o", &format!("Port={}", self.port), "-o", "BatchMode=yes", "-o", &known]);
         command.args(["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "StrictHostKeyChecking=yes"]);
+        // A server that hangs fails the test, and doesn't hold it up.
+        command.args(["-o", "ConnectTimeout=60", "-o", "ServerAliveInterval=30", "-o", "ServerAliveCountMax=2"]);
         command.args(["-o", "LogLevel=ERROR", "-i"]).arg(self.lab.path("id")).args(arguments);
         command.stdin(Stdio::null());
         command

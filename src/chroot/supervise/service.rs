@@ -341,6 +341,7 @@ impl Service {
     /// Tells each of its processes once, those as well that come while others end; then kills them.
     fn go_on_ending(&mut self, world: &mut World) {
         let members = self.members(world.chroot);
+        let first = self.main.filter(|main| self.program.ends_what_it_started() && main.lives());
         let Phase::Ending { kill_at, told, killed } = &mut self.phase else { return };
         let (force, give_up) = (world.now >= *kill_at, world.now >= *kill_at + KILL_DEADLINE);
         let mut lines = Vec::new();
@@ -351,7 +352,7 @@ impl Service {
                 killed.push(*running);
                 let seconds = self.stop.as_secs();
                 lines.push(format!("process {} ({name}) did not end within {seconds} s, and is killed", running.pid));
-            } else if !force && !told.contains(running) {
+            } else if !force && !told.contains(running) && first.is_none_or(|main| main == *running) {
                 told.push(*running);
                 running.signal(Signal::SIGTERM);
                 running.signal(Signal::SIGCONT); // one that is stopped would not hear it
