@@ -25,8 +25,8 @@ use crate::chroot::state::State;
 const STRAYS_GRACE: Duration = Duration::from_secs(2);
 /// The kernel may be short of memory for a moment; ending would leave services to nobody.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
-/// Our own server has nothing to write before it ends; its sessions end with it.
-pub const SSH_STOP: Duration = Duration::from_secs(5);
+/// Our own server says goodbye to those who are logged in, and ends what they have started: 6 s at most (`rescue::END`).
+pub const SSH_STOP: Duration = Duration::from_secs(10);
 /// How long a service of a definition that has changed since gets to end, if nothing is written down about it.
 const MOST_STOP_SECONDS: u64 = 600;
 
