@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::definition::{DEFAULT_STOP_SECONDS, Definition};
+use super::definition::Definition;
 use super::mounts::{self, MountState, MountStatus};
 use super::supervise::{self, SupervisedService};
 use super::{Chroot, android, namespace, processes, resolv_conf};
@@ -16,8 +16,6 @@ use crate::root::Root;
 const LOCK_DEADLINE: Duration = Duration::from_secs(60);
 /// For what still keeps a mount busy when everything in the chroot has ended.
 const BUSY_DEADLINE: Duration = Duration::from_secs(3);
-/// For a supervisor that ends its services by their own deadlines, and writes that down.
-const SUPERVISOR_SECONDS: u64 = 10;
 /// Between telling a shell that somebody has left in the chroot to end, and killing it.
 const GRACE: Duration = Duration::from_secs(5);
 /// Its name in the state: a start that came to its end. What a failed one leaves must go; what runs must not.
@@ -133,7 +131,7 @@ fn bring_up(chroot: &Chroot, root: &Root, report: &mut Report) -> anyhow::Result
     if wants_supervisor(definition) {
         let pid = |status: Option<supervise::Supervised>| status.and_then(|supervised| supervised.pid);
         let before = pid(supervise::status(state)?);
-        supervise::start(definition, place, state, root)?;
+        report.notes.extend(supervise::start(definition, place, state, root)?);
         report.changed |= pid(supervise::status(state)?) != before;
     }
     state.write(UP, "").context("remembering that it is up")
@@ -159,9 +157,7 @@ fn stop_locked(chroot: &mut Chroot) -> anyhow::Result<Report> {
 /// Services, then whatever else has its root there. What goes wrong is a note: the mounts are undone all the same.
 fn end_what_runs(chroot: &Chroot, notes: &mut Vec<String>) {
     let Chroot { definition, place, state, .. } = chroot;
-    let longest = definition.services.iter().map(|service| service.stop_seconds).max().unwrap_or(DEFAULT_STOP_SECONDS);
-    let deadline = Duration::from_secs(longest + SUPERVISOR_SECONDS);
-    match supervise::stop(place, state, deadline) {
+    match supervise::stop(place, state, supervise::stop_deadline(definition)) {
         Ok(told) => notes.extend(told),
         Err(error) => notes.push(format!("{error:#}")),
     }
