@@ -5,6 +5,7 @@ mod inside;
 mod lab;
 mod log;
 mod mounts;
+mod old_kernel;
 mod server;
 mod services;
 mod trees;

@@ -9,19 +9,19 @@ use std::process::{Command, Stdio};
 use crate::lab::{Beside, Lab, on_own_machine, outcome, run, table, until};
 use crate::trees;
 
-const HOST_KEY: &str = "etc/vestibule/ssh_host_ed25519_key";
+pub const HOST_KEY: &str = "etc/vestibule/ssh_host_ed25519_key";
 /// The lab's own.
-const LOG: &str = "[log]\nfile = \"/log\"\n";
+pub const LOG: &str = "[log]\nfile = \"/log\"\n";
 /// The network is the lab's own.
-const PORT: u16 = 2222;
+pub const PORT: u16 = 2222;
 
 /// What `ssh` prints; none if it fails.
-fn answer(client: &Client, line: &str) -> Option<String> {
+pub fn answer(client: &Client, line: &str) -> Option<String> {
     let ssh = outcome(&mut client.command("ssh", &["root@127.0.0.1", line]));
     (ssh.status == Some(0)).then_some(ssh.out)
 }
 
-fn log(lab: &Lab) -> String {
+pub fn log(lab: &Lab) -> String {
     fs::read_to_string(lab.path("log")).unwrap_or_default()
 }
 
@@ -126,7 +126,7 @@ fn an_sshd_of_the_chroots_own() {
 }
 
 /// What is tested is linked to this machine's C library. What is released is static, and needs nothing in the tree.
-fn put_libraries(lab: &Lab) {
+pub fn put_libraries(lab: &Lab) {
     let linked = outcome(Command::new("ldd").arg(env!("CARGO_BIN_EXE_vestibule")).stdin(Stdio::null()));
     let words = linked.out.split_whitespace().filter(|word| word.starts_with('/'));
     for path in words {
@@ -137,20 +137,20 @@ fn put_libraries(lab: &Lab) {
 }
 
 /// An OpenSSH client, with a key that root of the tree may log in with, if `authorized`.
-struct Client<'lab> {
+pub struct Client<'lab> {
     lab: &'lab Lab,
     port: u16,
 }
 
 impl<'lab> Client<'lab> {
-    fn new(lab: &'lab Lab, port: u16) -> Self {
+    pub fn new(lab: &'lab Lab, port: u16) -> Self {
         let key = lab.path("id");
         run("ssh-keygen", &["-q", "-N", "", "-t", "ed25519", "-f", key.to_str().unwrap()]);
         Self { lab, port }
     }
 
     /// Root of the tree has that key in its authorized_keys.
-    fn is_let_in(&self) {
+    pub fn is_let_in(&self) {
         let keys = fs::read(self.lab.path("id.pub")).unwrap();
         let directory = self.lab.tree().join("root/.ssh");
         fs::create_dir_all(&directory).unwrap();
@@ -159,7 +159,7 @@ impl<'lab> Client<'lab> {
     }
 
     /// The client knows the server by this key of the tree.
-    fn knows(&self, host_key: &str) {
+    pub fn knows(&self, host_key: &str) {
         let key = self.lab.tree().join(host_key);
         let public = outcome(Command::new("ssh-keygen").arg("-y").arg("-f").arg(key).stdin(Stdio::null()));
         assert_eq!(public.status, Some(0), "{public:?}");
@@ -168,7 +168,7 @@ impl<'lab> Client<'lab> {
     }
 
     /// `ssh` or `sftp` with these arguments. The host is `root@127.0.0.1`.
-    fn command(&self, program: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
+    pub fn command(&self, program: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(program);
         let known = format!("UserKnownHostsFile={}", self.lab.path("known_hosts").display());
         command.args(["-F", "none", "-o", &format!("Port={}", self.port), "-o", "BatchMode=yes", "-o", &known]);

@@ -13,8 +13,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, bail};
 use clap::Args;
 use nix::libc::{ENOEXEC, EPERM};
-use nix::sys::stat::{Mode, stat, umask};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Gid, Uid, access, chroot, setgroups, setresgid, setresuid};
+use rustix::fs::stat;
 use rustix::process::{ioctl_tiocsctty, setsid};
 
 use crate::daemon::descriptors;
