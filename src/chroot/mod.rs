@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod android;
 pub mod definition;
+pub mod enter;
 pub mod file;
 mod holders;
 pub mod inside;
@@ -66,6 +67,25 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Log in to it at this terminal; its mounts are made if it is not up
+    Enter {
+        #[command(flatten)]
+        which: Which,
+        /// A user of the chroot, by name or number
+        #[arg(long, default_value = "root")]
+        user: String,
+    },
+    /// Run a program in it, with this input and output. The exit status is the program's; its mounts are made if it is not up
+    Exec {
+        #[command(flatten)]
+        which: Which,
+        /// A user of the chroot, by name or number
+        #[arg(long, default_value = "root")]
+        user: String,
+        /// After --: the program, a path in the chroot or a name that is looked for there, and its arguments
+        #[arg(last = true, required = true)]
+        program: Vec<OsString>,
+    },
     /// Have it started at boot, by whatever runs programs then
     Install(android::install::Install),
 }
@@ -119,10 +139,16 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
             tell(&chroot, &report, "is up again", "is up again");
         }
         Action::Status { which, json } => {
-            let status = up::status(&mut Chroot::find(root, &which)?)?;
+            let status = up::status(&mut Chroot::find(root, &which)?, root)?;
             let text = if json { serde_json::to_string(&status)? + "\n" } else { table::of(&status) };
             std::io::stdout().write_all(text.as_bytes()).context("printing the status")?;
             return Ok(ExitCode::from(if status.up { 0 } else { NOT_UP }));
+        }
+        Action::Enter { which, user } => {
+            match enter::become_it(&mut Chroot::find(root, &which)?, &user, enter::Wanted::Shell, root)? {}
+        }
+        Action::Exec { which, user, program } => {
+            match enter::become_it(&mut Chroot::find(root, &which)?, &user, enter::Wanted::Program(program), root)? {}
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -158,11 +158,10 @@ mod tests {
 
     #[test]
     fn listens_where_it_is_told_and_says_where_it_cannot() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let ssh = Ssh { port: free.port(), listen: vec![free.ip()] };
-        let sockets = listen(&ssh).unwrap();
-        std::net::TcpStream::connect(free).unwrap();
-        let taken = listen(&ssh).unwrap_err().to_string();
+        let sockets = listen(&Ssh { port: 0, listen: vec![[127, 0, 0, 1].into()] }).unwrap();
+        let at = std::net::TcpListener::from(sockets[0].try_clone().unwrap()).local_addr().unwrap();
+        std::net::TcpStream::connect(at).unwrap();
+        let taken = listen(&Ssh { port: at.port(), listen: vec![at.ip()] }).unwrap_err().to_string();
         assert!(taken.contains("127.0.0.1") && taken.contains("something listens there already"), "{taken}");
         drop(sockets);
         // RFC 5737: an address that no machine has.

@@ -1,6 +1,7 @@
 //! The status for people. Pure.
 
 use super::mounts::{MountState, MountStatus};
+use super::supervise::{Condition, SupervisedService};
 use super::up::Status;
 
 pub fn of(status: &Status) -> String {
@@ -12,7 +13,28 @@ pub fn of(status: &Status) -> String {
     let mut text = format!("{}: {how}, at {}\n", status.name, status.root.display());
     let rows = status.mounts.iter().map(|mount| [mount.target.display().to_string(), mount.what.clone(), said(mount)]);
     text.push_str(&columns("mount", rows.collect()));
+    let rows = status.services.iter().map(|service| [service.name.clone(), runs(service)]);
+    text.push_str(&columns("service", rows.collect()));
+    if status.supervisor.is_none() && !status.services.is_empty() {
+        text.push_str("  the supervisor was killed, and nobody starts services again: vestibule chroot start\n");
+    }
+    status.remarks.iter().for_each(|remark| text.push_str(&format!("  {remark}\n")));
     text
+}
+
+fn runs(service: &SupervisedService) -> String {
+    let state = match service.state {
+        Condition::Preparing => "being prepared",
+        Condition::Running => "running",
+        Condition::Background => "running in the background",
+        Condition::Waiting => "ended, started again soon",
+        Condition::Ending => "ending",
+        Condition::Ended => "ended",
+    };
+    let process = service.pid.map(|pid| format!(", process {pid}"));
+    let restarts = (service.restarts > 0).then(|| format!(", restarted {} times", service.restarts));
+    let last = service.last_exit.as_ref().map(|last| format!(", last time it {last}"));
+    [Some(state.to_owned()), process, restarts, last].into_iter().flatten().collect()
 }
 
 fn said(mount: &MountStatus) -> String {
@@ -61,11 +83,23 @@ mod tests {
                 mount("/dev/pts", "bind of /dev/pts", MountState::Missing, true),
                 mount("/proc", "proc", MountState::Foreign, false),
             ],
+            supervisor: None,
+            services: vec![SupervisedService {
+                name: "ssh".to_owned(),
+                state: Condition::Waiting,
+                pid: Some(7),
+                restarts: 2,
+                last_exit: Some("ended with status 3".to_owned()),
+            }],
+            remarks: vec!["SELinux context: u:r:su:s0".to_owned()],
         };
         let expected = "debian: not wholly up, at /data/debian\n\
             \x20 mount  /dev      bind of /dev      mounted\n\
             \x20 mount  /dev/pts  bind of /dev/pts  missing (optional)\n\
-            \x20 mount  /proc     proc              mounted by somebody else\n";
+            \x20 mount  /proc     proc              mounted by somebody else\n\
+            \x20 service  ssh  ended, started again soon, process 7, restarted 2 times, last time it ended with status 3\n\
+            \x20 the supervisor was killed, and nobody starts services again: vestibule chroot start\n\
+            \x20 SELinux context: u:r:su:s0\n";
         assert_eq!(of(&status), expected);
     }
 }

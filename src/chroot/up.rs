@@ -6,14 +6,20 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
+use super::definition::{DEFAULT_STOP_SECONDS, Definition};
 use super::mounts::{self, MountState, MountStatus};
-use super::{Chroot, namespace};
+use super::supervise::{self, SupervisedService};
+use super::{Chroot, android, namespace, processes, resolv_conf, server};
 use crate::root::Root;
 
 /// For another that starts or stops the same chroot: what runs in it has ten seconds to end, by default.
 const LOCK_DEADLINE: Duration = Duration::from_secs(60);
 /// For what still keeps a mount busy when everything in the chroot has ended.
 const BUSY_DEADLINE: Duration = Duration::from_secs(3);
+/// For a supervisor that ends its services by their own deadlines, and writes that down.
+const SUPERVISOR_SECONDS: u64 = 10;
+/// Between telling a shell that somebody has left in the chroot to end, and killing it.
+const GRACE: Duration = Duration::from_secs(5);
 /// Its name in the state: a start that came to its end. What a failed one leaves must go; what runs must not.
 const UP: &str = "up";
 
@@ -35,6 +41,11 @@ pub struct Status {
     /// Nothing of it is there.
     pub down: bool,
     pub mounts: Vec<MountStatus>,
+    /// The process that keeps the services running.
+    pub supervisor: Option<i32>,
+    pub services: Vec<SupervisedService>,
+    /// What is to be known of the system outside.
+    pub remarks: Vec<String>,
 }
 
 /// What has been done when this fails is undone.
@@ -61,54 +72,100 @@ pub fn restart(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Report> {
     Ok(started)
 }
 
-pub fn status(chroot: &mut Chroot) -> anyhow::Result<Status> {
+pub fn status(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Status> {
     chroot.join()?;
     let mounts = mounts::status(&chroot.definition.mounts, &chroot.place, &chroot.state)?;
     let has_started = chroot.state.read(UP)?.is_some();
+    let supervised = supervise::status(&chroot.state)?;
+    let runs = match &supervised {
+        Some(supervised) => supervised.is_up(),
+        None => !wants_supervisor(&chroot.definition),
+    };
     let missing = |mount: &MountStatus| mount.state == MountState::Missing && !mount.optional;
-    let up = has_started && !mounts.iter().any(missing);
-    let down = !has_started && mounts.iter().all(|mount| mount.state != MountState::Mounted);
-    Ok(Status { name: chroot.name.clone(), root: chroot.place.path().to_owned(), up, down, mounts })
+    let up = has_started && runs && !mounts.iter().any(missing);
+    let nothing_runs = supervised.as_ref().is_none_or(|supervised| supervised.pid.is_none());
+    let down = !has_started && nothing_runs && mounts.iter().all(|mount| mount.state != MountState::Mounted);
+    let (supervisor, services) = supervised.map(|it| (it.pid, it.services)).unwrap_or_default();
+    let Chroot { name, place, .. } = chroot;
+    let (name, remarks, root) = (name.clone(), android::remarks(root), place.path().to_owned());
+    Ok(Status { name, root, up, down, mounts, supervisor, services, remarks })
 }
 
-fn start_locked(chroot: &mut Chroot, _root: &Root) -> anyhow::Result<Report> {
+/// It also holds a mount namespace that is the chroot's own.
+fn wants_supervisor(definition: &Definition) -> bool {
+    definition.private || definition.ssh.is_some() || !definition.services.is_empty()
+}
+
+fn start_locked(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Report> {
     let was_up = chroot.state.read(UP)?.is_some();
-    let mut report = Report { changed: false, notes: mounts::check_root(&chroot.place)? };
+    let mut report = Report { changed: !was_up, notes: mounts::check_root(&chroot.place)? };
+    report.notes.extend(android::remarks(root));
     if !chroot.join()? && chroot.definition.private {
         namespace::enter_new()?;
         chroot.look_again()?;
     }
-    let kept = if was_up { mounts::ours(&chroot.place, &chroot.state)? } else { Vec::new() };
-    match bring_up(chroot, &mut report) {
-        Ok(()) => Ok(report),
-        Err(error) => {
-            let notes = match mounts::undo(&chroot.place, &chroot.state, &kept, BUSY_DEADLINE) {
-                Ok(notes) => notes,
-                Err(second) => vec![format!("{second:#}")],
-            };
-            Err(if notes.is_empty() {
-                error
-            } else {
-                anyhow::anyhow!("{error:#}; while it was undone: {}", notes.join("; "))
-            })
-        }
+    // Somebody may have entered one that is not up. What a start that was killed has left goes.
+    let half_up = || supervise::status(&chroot.state).is_ok_and(|status| status.is_some());
+    let in_use = was_up || !half_up() && !processes::within(&chroot.place).is_empty();
+    let kept = if in_use { mounts::ours(&chroot.place, &chroot.state)? } else { Vec::new() };
+    let Err(error) = bring_up(chroot, root, &mut report) else { return Ok(report) };
+    let mut notes = Vec::new();
+    if !in_use {
+        end_what_runs(chroot, &mut notes);
     }
+    match mounts::undo(&chroot.place, &chroot.state, &kept, BUSY_DEADLINE) {
+        Ok(told) => notes.extend(told),
+        Err(second) => notes.push(format!("{second:#}")),
+    }
+    Err(if notes.is_empty() { error } else { anyhow::anyhow!("{error:#}; while it was undone: {}", notes.join("; ")) })
 }
 
-fn bring_up(chroot: &Chroot, report: &mut Report) -> anyhow::Result<()> {
+fn bring_up(chroot: &Chroot, root: &Root, report: &mut Report) -> anyhow::Result<()> {
     let Chroot { definition, place, state, .. } = chroot;
     let made = mounts::make(&definition.mounts, place, state)?;
     report.notes.extend(made.notes);
-    report.changed |= made.count > 0 || state.read(UP)?.is_none();
+    report.changed |= made.count > 0;
+    // Without names of hosts there is still a way in.
+    match resolv_conf::write(place, definition.resolv_conf, root) {
+        Ok(note) => report.notes.extend(note),
+        Err(error) => report.notes.push(format!("{error:#}; going on with the resolv.conf that is there")),
+    }
+    if wants_supervisor(definition) {
+        let pid = |status: Option<supervise::Supervised>| status.and_then(|supervised| supervised.pid);
+        let before = pid(supervise::status(state)?);
+        supervise::start(definition, place, state, root)?;
+        report.changed |= pid(supervise::status(state)?) != before;
+    }
+    // It is tried again and again: somebody may put a key there.
+    report.notes.extend(definition.ssh.as_ref().and_then(|_| server::lacking(place)));
     state.write(UP, "").context("remembering that it is up")
 }
 
 fn stop_locked(chroot: &mut Chroot) -> anyhow::Result<Report> {
-    let was_up = chroot.state.read(UP)?.is_some();
-    chroot.join()?;
-    let Chroot { place, state, .. } = chroot;
-    let mine = mounts::ours(place, state)?;
-    let notes = mounts::undo(place, state, &[], BUSY_DEADLINE)?;
-    state.remove(UP)?;
-    Ok(Report { changed: was_up || !mine.is_empty(), notes })
+    let was_up = chroot.state.read(UP)?.is_some() || supervise::status(&chroot.state)?.is_some();
+    let changed = chroot.join()? || was_up;
+    let mut notes = Vec::new();
+    if changed {
+        end_what_runs(chroot, &mut notes);
+    }
+    let undone = mounts::undo(&chroot.place, &chroot.state, &[], BUSY_DEADLINE);
+    match undone {
+        Ok(told) => notes.extend(told),
+        Err(error) if notes.is_empty() => return Err(error),
+        Err(error) => anyhow::bail!("{error:#}; {}", notes.join("; ")),
+    }
+    chroot.state.remove(UP)?;
+    Ok(Report { changed, notes })
+}
+
+/// Services, then whatever else has its root there. What goes wrong is a note: the mounts are undone all the same.
+fn end_what_runs(chroot: &Chroot, notes: &mut Vec<String>) {
+    let Chroot { definition, place, state, .. } = chroot;
+    let longest = definition.services.iter().map(|service| service.stop_seconds).max().unwrap_or(DEFAULT_STOP_SECONDS);
+    let deadline = Duration::from_secs(longest + SUPERVISOR_SECONDS);
+    match supervise::stop(place, state, deadline) {
+        Ok(told) => notes.extend(told),
+        Err(error) => notes.push(format!("{error:#}")),
+    }
+    notes.extend(processes::end_all(place, GRACE));
 }

@@ -1,7 +1,10 @@
 //! `vestibule chroot` as root, each test on a machine of its own: mounts, processes and network go with it.
 
 mod android;
+mod inside;
 mod lab;
 mod log;
 mod mounts;
+mod server;
 mod services;
+mod trees;

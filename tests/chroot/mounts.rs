@@ -142,6 +142,34 @@ fn killed_in_the_middle_and_run_again() {
 }
 
 #[test]
+fn what_was_made_by_half_is_made_anew() {
+    on_own_machine("mounts::what_was_made_by_half_is_made_anew", |lab| {
+        lab.put("media/photo", "p");
+        let storage = bind(lab.path("media").to_str().unwrap(), "/mnt/storage", "options = \"ro,noexec\"");
+        lab.define("x", &format!("{QUIET}{storage}"));
+        let before = table();
+        lab.well(&["start", "x"]);
+        // As if it had been killed between the bind and its options, whose mark is then missing, too.
+        let target = lab.tree().join("mnt/storage");
+        run("mount", &["-o", "remount,bind,rw,exec", target.to_str().unwrap()]);
+        let states = fs::read_dir(lab.path("run/vestibule-chroots")).unwrap();
+        let state = states.map(|entry| entry.unwrap().path()).next().unwrap();
+        let journal = fs::read_to_string(state.join("mounts")).unwrap();
+        let (most, last) = journal.rsplit_once("\"made\":").unwrap();
+        assert!(last.contains("\"id\""), "{journal}");
+        fs::write(state.join("mounts"), format!("{most}\"made\":null}}]}}")).unwrap();
+        fs::remove_file(state.join("up")).unwrap();
+        assert_eq!(lab.chroot(&["status", "x"]).status, Some(3));
+        assert!(mounted(&lab, "/mnt/storage").unwrap().contains(" rw"));
+
+        assert_eq!(lab.well(&["start", "x"]).out, "x is up\n");
+        assert!(mounted(&lab, "/mnt/storage").unwrap().contains(" ro,noexec"));
+        lab.well(&["stop", "x"]);
+        assert_eq!(table(), before);
+    });
+}
+
+#[test]
 fn what_can_not_be_is_said() {
     on_own_machine("mounts::what_can_not_be_is_said", |lab| {
         let directory = |name: &str, options: &str| {
@@ -249,5 +277,38 @@ fn started_where_other_mounts_are_seen() {
         assert_eq!(lab.well(&["start", "x"]).out, "x is up already\n");
         lab.well(&["stop", "x"]);
         assert_eq!((table(), table_of(&process)), (before, there));
+    });
+}
+
+#[test]
+fn private_mounts_are_seen_by_nobody() {
+    on_own_machine("mounts::private_mounts_are_seen_by_nobody", |lab| {
+        lab.define("x", &format!("private = true\n{QUIET}"));
+        let before = table();
+        let supervisor = || {
+            let status = lab.well(&["status", "x", "--json"]).out;
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+            status["supervisor"].as_i64().unwrap().to_string()
+        };
+        assert_eq!(lab.well(&["start", "x"]).out, "x is up\n");
+        let first = supervisor();
+        assert!(table_of(&first).contains("tree/proc"));
+        assert_eq!((&*lab.well(&["start", "x"]).out, supervisor()), ("x is up already\n", first.clone()));
+        lab.well(&["restart", "x"]);
+        let second = supervisor();
+        assert_ne!(second, first);
+
+        // With the one who holds them the mounts go.
+        let process = nix::unistd::Pid::from_raw(second.parse().unwrap());
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).unwrap();
+        until("it is gone", || lab.chroot(&["status", "x"]).status == Some(3));
+        assert_eq!(lab.well(&["start", "x"]).out, "x is up\n");
+        let third = supervisor();
+        assert!(table_of(&third).contains("tree/run"));
+        assert_eq!(table(), before);
+        lab.well(&["stop", "x"]);
+        assert_eq!(table(), before);
+        let left = |process| fs::read_link(format!("/proc/{process}/exe")).is_ok();
+        assert!(![first, second, third].iter().any(left));
     });
 }

@@ -2,23 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use vestibule::chroot::definition::Definition;
 use vestibule::chroot::place::Place;
 use vestibule::chroot::processes::{self, Running, Seen};
 use vestibule::chroot::state::State;
 use vestibule::chroot::supervise::{self, Supervised, SupervisedService};
 use vestibule::root::Root;
 
-/// Tells the second run that it has namespaces of its own.
-const VARIABLE: &str = "VESTIBULE_TEST_OWN_PROCESSES";
-/// Generous: the machine may be busy.
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::lab::{DEADLINE, Lab, on_own_machine, run, until};
+
+/// Somebody's: without any, our server is not started.
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n";
 /// What the services of these tests need of a system.
 const APPLETS: [&str; 6] = ["sh", "sleep", "cat", "setsid", "mkfifo", "kill"];
 
@@ -140,10 +141,44 @@ fn one_that_goes_into_the_background_counts_as_running_while_it_lives() {
         let of_name = || house.service("daemon");
         until("it is in the background", || format!("{:?}", of_name().state) == "Background");
         let first = running(of_name().pid.unwrap());
-        assert_eq!((line_of(first.pid).as_str(), of_name().restarts), ("sleep 1001", 0));
+        until("it is the one that was left", || line_of(first.pid) == "sleep 1001");
+        assert_eq!((of_name().pid, of_name().restarts), (Some(first.pid), 0));
         kill(first);
         until("it is started again", || of_name().pid.is_some_and(|pid| pid != first.pid) && of_name().restarts == 1);
         until("it is in the background again", || others().contains(&"sleep 1001".to_owned()));
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+    });
+}
+
+#[test]
+fn our_own_server_keeps_its_sockets() {
+    alone("services::our_own_server_keeps_its_sockets", |house| {
+        house.lab.define("test", "log.file = \"/log/test\"\n[ssh]\nlisten = [\"127.0.0.1\"]\n");
+        let said = house.run("start");
+        assert!(said.contains("put your public key into"), "{said}");
+        house.run("stop");
+
+        house.lab.put("tree/root/.ssh/authorized_keys", KEY);
+        house.run("start");
+        assert!(greeting().starts_with("SSH-2.0-"));
+        assert!(house.said("ssh: known_hosts: "), "the host key is told before anybody needs it:\n{}", house.log());
+
+        // The next one reads what came while there was none.
+        let first = process_of(&house.status(), "ssh");
+        kill(first);
+        assert!(greeting().starts_with("SSH-2.0-"));
+        let second = process_of(&house.status(), "ssh");
+        assert_ne!(second, first);
+
+        // The next supervisor leaves the port to the server that lives, and has it when that has gone.
+        kill(running(house.status().pid.unwrap()));
+        house.run("start");
+        assert_eq!(process_of(&house.status(), "ssh"), second);
+        assert!(greeting().starts_with("SSH-2.0-"));
+        kill(second);
+        until("another one runs", || house.service("ssh").pid.is_some_and(|pid| pid != second.pid));
+        assert!(greeting().starts_with("SSH-2.0-"));
         house.run("stop");
         assert_eq!(others(), [""; 0]);
     });
@@ -154,9 +189,9 @@ fn whatever_has_its_root_in_the_chroot_is_found_and_ended() {
     alone("services::whatever_has_its_root_in_the_chroot_is_found_and_ended", |house| {
         fs::create_dir_all(house.tree.join("below/bin")).unwrap();
         fs::copy(house.tree.join("bin/busybox"), house.tree.join("below/bin/busybox")).unwrap();
-        let elsewhere = house.root.join("/elsewhere");
+        let elsewhere = house.lab.path("elsewhere");
         fs::create_dir_all(&elsewhere).unwrap();
-        sh(&format!("mount --bind {} {}", house.tree.display(), elsewhere.display()));
+        run("mount", &["--bind", house.tree.to_str().unwrap(), elsewhere.to_str().unwrap()]);
         let start = |root: &Path, line: &str| {
             let mut command = Command::new("chroot");
             command.arg(root).args(["/bin/busybox", "sh", "-c", line]).stdin(Stdio::null()).stdout(Stdio::null());
@@ -188,57 +223,69 @@ fn whatever_has_its_root_in_the_chroot_is_found_and_ended() {
         for mut child in inside {
             child.wait().unwrap();
         }
-        sh(&format!("umount {}", elsewhere.display()));
     });
 }
 
-/// A system outside, and one inside.
+/// What the server says first, as soon as it says it.
+fn greeting() -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", 2222)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(9))).unwrap();
+    let mut start = [0; 8];
+    stream.read_exact(&mut start).unwrap();
+    String::from_utf8_lossy(&start).into_owned()
+}
+
+/// A lab, and what runs in the chroot there.
 struct House {
-    root: Root,
+    lab: Lab,
     tree: PathBuf,
 }
 
-impl House {
-    fn new(test: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("vestibule-{}", test.replace("::", "-")));
-        let _ = fs::remove_dir_all(&directory); // of a run that was killed
-        let root = Root::new(&directory);
-        let tree = root.join("/tree");
-        for path in ["/run", "/log", "/etc/vestibule/chroots", "/tree/bin", "/tree/etc", "/tree/dev"] {
-            fs::create_dir_all(root.join(path)).unwrap();
+impl Drop for House {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}{:?}", self.log(), others());
+        }
+    }
+}
+
+fn alone(test: &str, body: impl FnOnce(&House)) {
+    on_own_machine(test, |lab| {
+        let tree = lab.tree();
+        for path in ["tree/bin", "tree/etc", "tree/dev", "log"] {
+            fs::create_dir_all(lab.path(path)).unwrap();
         }
         fs::copy("/bin/busybox", tree.join("bin/busybox")).expect("busybox, from Debian's busybox-static");
         APPLETS.iter().for_each(|applet| symlink("busybox", tree.join("bin").join(applet)).unwrap());
-        fs::write(tree.join("dev/null"), "").unwrap();
-        Self { root, tree }
-    }
+        lab.put("tree/dev/null", "");
+        body(&House { lab, tree });
+    });
+}
 
+impl House {
     /// Services: name, line of shell (none: a program that isn't there), seconds until they are killed.
     fn define(&self, services: &[(&str, &str, u64)]) {
-        let mut text =
-            format!("root = {:?}\nstandard-mounts = false\nssh = false\n[log]\nfile = \"/log/test\"\n", self.tree);
+        let mut text = "standard-mounts = false\nlog.file = \"/log/test\"\n".to_owned();
         for (name, line, stop) in services {
-            let command = match line {
-                &"" => "[\"/nowhere\"]".to_owned(),
-                line => format!("[\"/bin/sh\", \"-c\", {line:?}]").replace("\\'", "'"),
+            let command = match *line {
+                "" => vec!["/nowhere"],
+                line => vec!["/bin/sh", "-c", line],
             };
+            let command = serde_json::to_string(&command).unwrap(); // TOML has the same strings
             text += &format!("[[service]]\nname = {name:?}\ncommand = {command}\nstop-seconds = {stop}\n");
         }
-        fs::write(self.root.join("/etc/vestibule/chroots/test.toml"), text).unwrap();
+        self.lab.define("test", &text);
     }
 
     /// `vestibule chroot ACTION test`; what it says.
     fn run(&self, action: &str) -> String {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
-        command.arg("--root").arg(self.root.join("/")).args(["chroot", action, "test"]).stdin(Stdio::null());
-        let Output { status, stdout, stderr } = command.output().unwrap();
-        let said = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        assert!(status.success(), "{action}: {said}\n{}", self.log());
-        said
+        let outcome = self.lab.chroot(&[action, "test"]);
+        assert_eq!(outcome.status, Some(0), "{action}: {outcome:?}\n{}", self.log());
+        outcome.out + &outcome.err
     }
 
     fn state(&self) -> State {
-        State::open(&Place::open(&Definition::of(self.tree.clone()).root).unwrap(), &self.root).unwrap()
+        State::open(&Place::open(&self.tree).unwrap(), &Root::new(&self.lab.directory)).unwrap()
     }
 
     fn status(&self) -> Supervised {
@@ -251,38 +298,13 @@ impl House {
 
     /// Without times.
     fn log(&self) -> String {
-        let text = fs::read_to_string(self.root.join("/log/test")).unwrap_or_default();
+        let text = fs::read_to_string(self.lab.path("log/test")).unwrap_or_default();
         text.lines().filter_map(|line| Some(line.split_once(' ')?.1.to_owned() + "\n")).collect()
     }
 
     fn said(&self, what: &str) -> bool {
         self.log().contains(what)
     }
-}
-
-/// Runs `body` where nobody else has processes or mounts, and where all that it starts ends with it. Only root can; others see
-/// a line that says so.
-fn alone(test: &str, body: impl FnOnce(&House)) {
-    if std::env::var_os(VARIABLE).is_some() {
-        let house = House::new(test);
-        body(&house);
-        return fs::remove_dir_all(house.root.join("/")).unwrap();
-    }
-    if !nix::unistd::geteuid().is_root() {
-        // Not `eprintln!`, which the test harness hides when a test passes.
-        let line = format!("SKIPPED {test}: needs root, for namespaces\n");
-        return std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
-    }
-    let again = Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(VARIABLE, "1")
-        .stdin(Stdio::null())
-        .output()
-        .expect("unshare, from util-linux");
-    let [out, err] = [&again.stdout, &again.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-    assert!(again.status.success() && out.contains("1 passed"), "{out}{err}");
 }
 
 /// The command lines of all living processes but this one.
@@ -327,17 +349,4 @@ fn without_numbers(line: &str) -> String {
         }
     }
     text
-}
-
-fn until(what: &str, so: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !so() {
-        assert!(begin.elapsed() < DEADLINE, "it never came: {what}; processes: {:?}", others());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn sh(line: &str) {
-    let run = Command::new("sh").args(["-ec", line]).stdin(Stdio::null()).output().unwrap();
-    assert!(run.status.success(), "{line}: {}", String::from_utf8_lossy(&run.stderr));
 }

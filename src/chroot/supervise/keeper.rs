@@ -23,8 +23,10 @@ use crate::chroot::state::State;
 
 /// Daemons that have left their service's session get this long, once all services have ended.
 const STRAYS_GRACE: Duration = Duration::from_secs(2);
+/// The kernel may be short of memory for a moment; ending would leave services to nobody.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Our own server has nothing to write before it ends; its sessions end with it.
-const SSH_STOP: Duration = Duration::from_secs(5);
+pub const SSH_STOP: Duration = Duration::from_secs(5);
 /// How long a service of a definition that has changed since gets to end, if nothing is written down about it.
 const MOST_STOP_SECONDS: u64 = 600;
 
@@ -69,9 +71,12 @@ impl Keeper {
     }
 
     /// Returns when it was told to end, and all have ended.
-    pub fn keep(mut self) -> anyhow::Result<()> {
+    pub fn keep(mut self) {
         loop {
-            self.wait().context("waiting for something to do")?;
+            if let Err(error) = self.wait() {
+                self.log.line(OURSELVES, format!("waiting for something to do fails ({error:#}); going on").as_bytes());
+                std::thread::sleep(AFTER_ERROR);
+            }
             self.reap();
             self.step();
             if self.ending && self.services.iter().all(Service::has_ended) {
@@ -83,7 +88,9 @@ impl Keeper {
             self.log.line(OURSELVES, told.as_bytes());
         }
         self.log.line(OURSELVES, b"all services have ended, and so does this");
-        record::remove(&self.state).context("removing the chroot's state")
+        if let Err(error) = record::remove(&self.state) {
+            self.log.line(OURSELVES, format!("{error:#}; ignoring that").as_bytes());
+        }
     }
 
     /// Until a signal, something printed, or a time at which a service wants to be looked after.
@@ -102,7 +109,7 @@ impl Keeper {
         watched.extend(outputs.iter().map(|output| PollFd::new(output.as_fd(), PollFlags::POLLIN)));
         match poll(&mut watched, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).context("poll(2)"),
         }
         let ready: Vec<bool> = watched.iter().map(|fd| fd.any().unwrap_or_default()).collect();
         for (index, _) in indices.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {

@@ -32,7 +32,8 @@ use crate::root::Root;
 use keeper::Keeper;
 use orders::Orders;
 use programs::Chroot;
-use record::{Condition, Kept};
+pub use record::Condition;
+use record::Kept;
 
 /// The action that is the supervisor's life.
 pub const ACTION: &str = "chroot-supervise";
@@ -40,6 +41,8 @@ pub const ACTION: &str = "chroot-supervise";
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// One that could not get ready has nothing running that would take longer.
 const GIVE_UP_DEADLINE: Duration = Duration::from_secs(20);
+/// For what services have left to the supervisor, and for a machine that is busy.
+const STOP_MARGIN: Duration = Duration::from_secs(15);
 /// The last line of what it says when it has started everything.
 const READY: &str = "ready";
 /// Longest that is read of what it says, in bytes.
@@ -71,11 +74,16 @@ impl Supervised {
     }
 }
 
+/// Whether there is one that keeps the services running.
+pub fn is_running(state: &State) -> anyhow::Result<bool> {
+    Ok(record::supervisor(state)?.is_some_and(Running::lives))
+}
+
 /// Starts the supervisor, and returns when it has started each service once; harmless if it runs already. What did not go well
-/// is said on standard error: the supervisor tries it again. A supervisor that can't do its work is an error.
-pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root) -> anyhow::Result<()> {
-    if record::supervisor(state)?.is_some_and(Running::lives) {
-        return Ok(());
+/// with services is told: the supervisor tries them again. A supervisor that can't do its work is an error.
+pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root) -> anyhow::Result<Vec<String>> {
+    if is_running(state)? {
+        return Ok(Vec::new());
     }
     let orders = Orders::new(definition, place, root).text()?;
     let mut supervisor = Command::new("/proc/self/exe")
@@ -88,19 +96,19 @@ pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root)
         .spawn()
         .context("starting the supervisor, /proc/self/exe (is /proc mounted?)")?;
     let told = tell(&mut supervisor, &orders).and_then(|said| until_ready(said, Instant::now() + START_DEADLINE));
-    match told {
-        Ok(problems) => {
-            problems.iter().for_each(|problem| eprintln!("vestibule: {problem}"));
-            Ok(())
-        }
-        Err(error) => {
-            let left = stop(place, state, GIVE_UP_DEADLINE).unwrap_or_else(|error| vec![format!("{error:#}")]);
-            supervisor.kill().context("ending the supervisor, which did not get ready")?;
-            supervisor.wait().context("waiting for the supervisor, which did not get ready")?;
-            left.iter().for_each(|problem| eprintln!("vestibule: {problem}"));
-            Err(error)
-        }
-    }
+    told.or_else(|error| {
+        let left = stop(place, state, GIVE_UP_DEADLINE).unwrap_or_else(|error| vec![format!("{error:#}")]);
+        supervisor.kill().context("ending the supervisor, which did not get ready")?;
+        supervisor.wait().context("waiting for the supervisor, which did not get ready")?;
+        Err(if left.is_empty() { error } else { anyhow::anyhow!("{error:#}; while it was ended: {}", left.join("; ")) })
+    })
+}
+
+/// How long all services may take to end, one after the other.
+pub fn stop_deadline(definition: &Definition) -> Duration {
+    let own = definition.services.iter().map(|service| Duration::from_secs(service.stop_seconds));
+    let server = definition.ssh.iter().map(|_| keeper::SSH_STOP);
+    own.chain(server).map(|stop| stop + KILL_DEADLINE).sum::<Duration>() + STOP_MARGIN
 }
 
 /// Ends the supervisor, and with it all services: by their own deadlines, and by force at this one. Also what a supervisor that
@@ -225,7 +233,8 @@ pub fn main() -> anyhow::Result<()> {
     nix::unistd::dup2_stdout(&null).context("letting go of standard output")?;
     nix::unistd::dup2_stderr(&null).context("letting go of standard error")?;
     drop(null);
-    keeper.keep()
+    keeper.keep();
+    Ok(())
 }
 
 fn begin() -> anyhow::Result<(Keeper, Vec<String>)> {

@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::chroot::definition::{Service, Ssh};
 use crate::chroot::inside::Entering;
 use crate::chroot::place::Place;
+use crate::chroot::server;
 
 /// Where it runs.
 pub struct Chroot {
@@ -34,17 +35,34 @@ pub enum Program {
 }
 
 impl Program {
+    /// Before each start: sees to what it can't do without, and says what is missing.
+    pub fn make_ready(&mut self, chroot: &Chroot) -> anyhow::Result<()> {
+        let Self::Server { ssh, sockets } = self else { return Ok(()) };
+        // It would end at once, and this is said better here.
+        let lacking = server::lacking(&chroot.place);
+        ensure!(lacking.is_none(), "{}", lacking.unwrap_or_default());
+        if sockets.is_empty() {
+            *sockets = server::listen(ssh)?;
+        }
+        Ok(())
+    }
+
     /// What is to be run and to end before the first start, if anything is.
     pub fn preparation(&self, chroot: &Chroot) -> anyhow::Result<Option<Command>> {
-        let _ = chroot;
-        Ok(None)
+        match self {
+            Self::OfChroot(service) => server::sshd_preparation(&chroot.place, service, &chroot.environment),
+            Self::Server { ssh, .. } => server::preparation(&chroot.place, ssh, &chroot.environment).map(Some),
+            Self::Dropped => Ok(None),
+        }
     }
 
     /// What becomes the service, in a session of its own.
-    pub fn command(&mut self, chroot: &Chroot) -> anyhow::Result<Command> {
+    pub fn command(&self, chroot: &Chroot) -> anyhow::Result<Command> {
         match self {
             Self::OfChroot(service) => of_chroot(service, chroot),
-            Self::Server { ssh: _, sockets: _ } => bail!("not there yet"),
+            Self::Server { sockets, .. } => {
+                server::command(&chroot.place, sockets, &chroot.network, &chroot.environment)
+            }
             Self::Dropped => bail!("it is no longer defined"),
         }
     }

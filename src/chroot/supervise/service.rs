@@ -285,6 +285,9 @@ impl Service {
 
     fn start(&mut self, world: &mut World) {
         self.restarts += u32::from(self.last_exit.is_some());
+        if let Err(error) = self.program.make_ready(world.chroot) {
+            return self.fail(&error, world);
+        }
         if !std::mem::replace(&mut self.prepared, true) {
             let preparation = self.program.preparation(world.chroot);
             let started = preparation.and_then(|command| command.map(|command| self.spawn(command, world)).transpose());
@@ -301,13 +304,15 @@ impl Service {
         let started = self.program.command(world.chroot).and_then(|command| self.spawn(command, world));
         match started {
             Ok(()) => self.phase = Phase::Running,
-            Err(error) => {
-                let how = format!("can't be started: {error:#}");
-                self.say(world, &how);
-                (self.last_exit, self.ran) = (Some(how), Duration::ZERO);
-                self.again(world);
-            }
+            Err(error) => self.fail(&error, world),
         }
+    }
+
+    fn fail(&mut self, error: &anyhow::Error, world: &mut World) {
+        let how = format!("can't be started: {error:#}");
+        self.say(world, &how);
+        (self.last_exit, self.ran) = (Some(how), Duration::ZERO);
+        self.again(world);
     }
 
     /// Starts a process for it, which prints to its log.
