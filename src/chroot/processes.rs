@@ -23,7 +23,7 @@ const MAX_DEPTH: usize = 2048;
 /// How often it is looked whether they have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What is killed is gone at once, but for a process that waits for a disk.
-pub const KILL_DEADLINE: Duration = Duration::from_secs(2);
+pub const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A process that isn't taken for a later one with the same number, until the machine is booted anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
