@@ -39,7 +39,7 @@ fn our_own_server_needs_nothing_in_the_chroot() {
     let tree = trees::find("busybox");
     on_own_machine("server::our_own_server_needs_nothing_in_the_chroot", |lab| {
         trees::put(&lab, &tree);
-        put_libraries(&lab);
+        put_needs_of_the_test(&lab);
         lab.define("x", &[LOG, "[environment]\nMARK = \"of the definition\"\n"].concat());
         let before = table();
         let client = Client::new(&lab, PORT);
@@ -138,8 +138,10 @@ fn an_sshd_of_the_chroots_own() {
     });
 }
 
-/// What is tested is linked to this machine's C library. What is released is static, and needs nothing in the tree.
-pub fn put_libraries(lab: &Lab) {
+/// What is tested is linked to this machine's C library. What is released is static, and needs nothing in the tree. And the
+/// machine may be so busy that a login takes longer than it should.
+pub fn put_needs_of_the_test(lab: &Lab) {
+    lab.put("tree/etc/vestibule/config.toml", "login-seconds = 60\n");
     let linked = outcome(Command::new("ldd").arg(env!("CARGO_BIN_EXE_vestibule")).stdin(Stdio::null()));
     let words = linked.out.split_whitespace().filter(|word| word.starts_with('/'));
     for path in words {
