@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::lab::{Beside, Lab, on_own_machine, outcome, run, table, until};
+use crate::inside::typed;
+use crate::lab::{Beside, Lab, Outcome, on_own_machine, outcome, run, table, until};
 use crate::trees;
 
 pub const HOST_KEY: &str = "etc/vestibule/ssh_host_ed25519_key";
@@ -46,6 +47,8 @@ fn our_own_server_needs_nothing_in_the_chroot() {
 
         let started = lab.well(&["start", "x"]);
         assert!(started.err.contains("/tree/root/.ssh/authorized_keys"), "{}", started.err);
+        let says_why = |status: &Outcome| status.status == Some(3) && status.out.contains("root/.ssh/authorized_keys");
+        until("the status to say why nobody can log in", || says_why(&lab.chroot(&["status", "x"])));
         client.is_let_in();
         until("the host key to be made", || lab.tree().join(HOST_KEY).exists());
         client.knows(HOST_KEY);
@@ -133,6 +136,8 @@ fn an_sshd_of_the_chroots_own() {
         assert_eq!(said.as_deref(), Some("0\nbookworm\n"), "{}", log(&lab));
         let exec = lab.well(&["exec", "x", "--", "dpkg", "--print-architecture"]);
         assert_eq!((exec.out.as_str(), exec.err.as_str()), ("amd64\n", ""));
+        let shown = typed(&lab, "x", "echo is:$0:$(pwd):$(jobs | wc -l); exit 5\n");
+        assert!(shown.contains("is:-bash:/root:0") && !shown.contains("no job control"), "{shown}");
         lab.well(&["stop", "x"]);
         assert_eq!((table(), others()), (before, Vec::<String>::new()));
     });
