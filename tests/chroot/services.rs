@@ -75,9 +75,11 @@ fn one_that_ignores_to_be_ended_is_killed_with_all_that_it_has_started() {
         house.run("start");
         assert_eq!(house.status(), before, "a second start changes nothing");
 
-        house.run("stop");
+        let said = house.run("stop");
+        assert!(!said.contains("was still in it"), "the supervisor leaves nothing: {said}");
         assert_eq!(others(), [""; 0], "{}", house.log());
         let log = house.log();
+        assert!(log.matches("(sleep) did not end within 1 s, and is killed").count() >= 4, "{log}");
         let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("{what} is not in the log:\n{log}"));
         assert!(
             at("(sh) did not end within 1 s, and is killed") < at("polite: bye"),
