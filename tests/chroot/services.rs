@@ -190,6 +190,33 @@ fn our_own_server_keeps_its_sockets() {
 }
 
 #[test]
+fn nothing_ends_because_nothing_can_be_written_down() {
+    alone("services::nothing_ends_because_nothing_can_be_written_down", |house| {
+        house.define(&[("goes", "echo up; exec sleep 1001", 10)]);
+        house.run("start");
+        let sleeper = || processes::all().into_iter().find(|seen| line_of(seen.running.pid) == "sleep 1001");
+        until("it is up", || sleeper().is_some());
+        let before = house.status();
+        let places = ["run", "log"].map(|name| house.lab.path(name));
+        for place in &places {
+            run("mount", &["-t", "tmpfs", "-o", "ro", "tmpfs", place.to_str().unwrap()]);
+        }
+        let first = process_of(&before, "goes");
+        kill(first);
+        until("it is started again", || sleeper().is_some_and(|seen| seen.running != first));
+        for place in &places {
+            run("umount", &[place.to_str().unwrap()]);
+        }
+        let second = sleeper().unwrap().running;
+        until("it is written down", || house.service("goes").pid == Some(second.pid));
+        assert_eq!(house.status().pid, before.pid);
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+        assert!(house.said("lines before this one are lost"), "{}", house.log());
+    });
+}
+
+#[test]
 fn whatever_has_its_root_in_the_chroot_is_found_and_ended() {
     alone("services::whatever_has_its_root_in_the_chroot_is_found_and_ended", |house| {
         fs::create_dir_all(house.tree.join("below/bin")).unwrap();
