@@ -145,6 +145,27 @@ fn killed_in_the_middle_and_run_again() {
 }
 
 #[test]
+fn many_at_once_wait_for_each_other() {
+    on_own_machine("mounts::many_at_once_wait_for_each_other", |lab| {
+        lab.define("x", QUIET);
+        let before = table();
+        let all = |action: &str| {
+            let start = |_| lab.command(&[action, "x"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let begun: Vec<_> = (0..6).map(start).collect();
+            let ended = begun.into_iter().map(|child| child.wait_with_output().unwrap());
+            let mut said: Vec<_> = ended.map(|output| String::from_utf8(output.stdout).unwrap()).collect();
+            said.sort();
+            said
+        };
+        assert_eq!(all("start"), [vec!["x is up\n"], vec!["x is up already\n"; 5]].concat());
+        let proc = format!(" {} ", lab.tree().join("proc").display());
+        assert_eq!(table().matches(&proc).count(), 1);
+        assert_eq!(all("stop"), [vec!["x is down\n"], vec!["x is down already\n"; 5]].concat());
+        assert_eq!(table(), before);
+    });
+}
+
+#[test]
 fn what_was_made_by_half_is_made_anew() {
     on_own_machine("mounts::what_was_made_by_half_is_made_anew", |lab| {
         lab.put("media/photo", "p");
