@@ -144,7 +144,7 @@ impl Service {
     /// What went wrong when it was started.
     pub fn problem(&self) -> Option<String> {
         let waits = matches!(self.phase, Phase::Waiting { .. });
-        self.last_exit.as_ref().filter(|_| waits).map(|how| format!("{} {how}; it is tried again", self.name))
+        self.last_exit.as_ref().filter(|_| waits).map(|how| format!("service {} {how}", self.name))
     }
 
     /// What it prints.
