@@ -57,12 +57,15 @@ pub fn hand_on(numbers: &[RawFd]) -> io::Result<()> {
     for number in numbers {
         // Out of the way first: one's new number may be another's old one.
         // SAFETY: the call makes a new descriptor and fails where the number is none; nobody's is closed.
-        copies.push(unsafe { libc::fcntl(*number, libc::F_DUPFD_CLOEXEC, after) });
+        match unsafe { libc::fcntl(*number, libc::F_DUPFD_CLOEXEC, after) } {
+            -1 => return Err(io::Error::last_os_error()),
+            copy => copies.push(copy),
+        }
     }
     for (place, copy) in (FIRST..).zip(copies) {
         // SAFETY: what had the new number is replaced. That is something that was inherited, and owned by no value of this
-        // program, as the caller has opened nothing. A copy that could not be made is -1, for which the call fails.
-        if copy < 0 || unsafe { libc::dup2(copy, place) } < 0 {
+        // program, as the caller has opened nothing.
+        if unsafe { libc::dup2(copy, place) } < 0 {
             return Err(io::Error::last_os_error());
         }
     }

@@ -57,7 +57,7 @@ fn logins_on_the_kernel_of_an_old_phone() {
     on_own_machine("old_kernel::logins_on_the_kernel_of_an_old_phone", |lab| {
         trees::put(&lab, &tree);
         put_needs_of_the_test(&lab);
-        lab.define("x", LOG);
+        lab.define("x", &[LOG, "[ssh]\nlisten = [\"127.0.0.1\", \"::1\"]\n"].concat());
         let before = table();
         let client = Client::new(&lab, PORT);
         client.is_let_in();
@@ -69,6 +69,9 @@ fn logins_on_the_kernel_of_an_old_phone() {
         // 2: a filter (proc_pid_status(5)).
         let said = answer(&client, "id -u; pwd; grep Seccomp: /proc/self/status");
         assert_eq!(said.as_deref(), Some("0\n/root\nSeccomp:\t2\n"), "{}", log(&lab));
+
+        let second = outcome(&mut client.command("ssh", &["root@::1", "exit 7"]));
+        assert_eq!(second.status, Some(7), "the other socket: {second:?}");
 
         let mut shell = client.command("ssh", &["-tt", "root@127.0.0.1"]);
         let shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
