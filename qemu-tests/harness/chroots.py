@@ -4,7 +4,7 @@ from pathlib import Path
 
 from . import trees
 from .cache import cached, key
-from .tools import run
+from .tools import Failure, run
 
 SUITE = "bookworm"
 # What is served and asked for by the tests: an SSH server of the chroot's own. Its host keys are made inside, by the test.
@@ -34,6 +34,8 @@ def debian():
 
 def busybox():
     """A directory as small distributions have it: busybox, and its commands as links to it."""
+    if not BUSYBOX.exists():
+        raise Failure("busybox is missing; install it with: apt-get install busybox-static")
     return cached("chroot-busybox", key(BUSYBOX, DIRECTORIES, FILES), "a tree of busybox", _make_busybox)
 
 

@@ -133,10 +133,13 @@ fn bring_up(chroot: &Chroot, root: &Root, report: &mut Report) -> anyhow::Result
     }
     if wants_supervisor(definition) {
         report.changed |= !supervise::is_running(state)?;
-        report.notes.extend(supervise::start(definition, place, state, root)?);
+        let told = supervise::start(definition, place, state, root)?;
+        if told.is_empty() {
+            // Of a server that was started before, it has been told then; it is tried again and again.
+            report.notes.extend(definition.ssh.as_ref().and_then(|_| server::lacking(place)));
+        }
+        report.notes.extend(told);
     }
-    // It is tried again and again: somebody may put a key there.
-    report.notes.extend(definition.ssh.as_ref().and_then(|_| server::lacking(place)));
     state.write(UP, "").context("remembering that it is up")
 }
 

@@ -110,7 +110,7 @@ fn input_output_and_exit_status_are_the_programs() {
 }
 
 /// Types these lines at a terminal of `vestibule chroot enter`, and returns what it showed.
-fn typed(lab: &Lab, arguments: &str, lines: &str) -> String {
+pub fn typed(lab: &Lab, arguments: &str, lines: &str) -> String {
     let line =
         format!("{} --root {} chroot enter {arguments}", env!("CARGO_BIN_EXE_vestibule"), lab.directory.display());
     let mut script = Command::new("script");
@@ -155,5 +155,11 @@ fn entering_is_a_login_at_the_same_terminal() {
         assert!(shown.contains("it has its mounts for this program alone"), "{shown}");
         assert!(fs::read_to_string(lab.tree().join("mine")).unwrap().contains("cmdline"));
         assert_eq!(table(), before);
+        // And one that is up: they are where its supervisor is.
+        lab.well(&["start", "own"]);
+        let joined = lab.well(&["exec", "own", "--", "sh", "-c", "echo /proc/[1-9]* /dev/null"]);
+        assert!(joined.out.contains("/proc/1 ") && joined.err.is_empty(), "{joined:?}");
+        assert_eq!(table(), before);
+        lab.well(&["stop", "own"]);
     });
 }

@@ -75,9 +75,11 @@ fn one_that_ignores_to_be_ended_is_killed_with_all_that_it_has_started() {
         house.run("start");
         assert_eq!(house.status(), before, "a second start changes nothing");
 
-        house.run("stop");
+        let said = house.run("stop");
+        assert!(!said.contains("was still in it"), "the supervisor leaves nothing: {said}");
         assert_eq!(others(), [""; 0], "{}", house.log());
         let log = house.log();
+        assert!(log.matches("(sleep) did not end within 1 s, and is killed").count() >= 4, "{log}");
         let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("{what} is not in the log:\n{log}"));
         assert!(
             at("(sh) did not end within 1 s, and is killed") < at("polite: bye"),
@@ -184,6 +186,33 @@ fn our_own_server_keeps_its_sockets() {
         assert!(greeting().starts_with("SSH-2.0-"));
         house.run("stop");
         assert_eq!(others(), [""; 0]);
+    });
+}
+
+#[test]
+fn nothing_ends_because_nothing_can_be_written_down() {
+    alone("services::nothing_ends_because_nothing_can_be_written_down", |house| {
+        house.define(&[("goes", "echo up; exec sleep 1001", 10)]);
+        house.run("start");
+        let sleeper = || processes::all().into_iter().find(|seen| line_of(seen.running.pid) == "sleep 1001");
+        until("it is up", || sleeper().is_some());
+        let before = house.status();
+        let places = ["run", "log"].map(|name| house.lab.path(name));
+        for place in &places {
+            run("mount", &["-t", "tmpfs", "-o", "ro", "tmpfs", place.to_str().unwrap()]);
+        }
+        let first = process_of(&before, "goes");
+        kill(first);
+        until("it is started again", || sleeper().is_some_and(|seen| seen.running != first));
+        for place in &places {
+            run("umount", &[place.to_str().unwrap()]);
+        }
+        let second = sleeper().unwrap().running;
+        until("it is written down", || house.service("goes").pid == Some(second.pid));
+        assert_eq!(house.status().pid, before.pid);
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+        assert!(house.said("lines before this one are lost"), "{}", house.log());
     });
 }
 

@@ -16,7 +16,7 @@ use nix::libc::{ENOEXEC, EPERM};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Gid, Uid, access, chroot, setgroups, setresgid, setresuid};
 use rustix::fs::stat;
-use rustix::process::{ioctl_tiocsctty, setsid};
+use rustix::process::setsid;
 
 use crate::daemon::descriptors;
 use crate::daemon::rescue::launch::default_signals;
@@ -46,9 +46,6 @@ pub struct Launch {
     pub directory: PathBuf,
     #[arg(long)]
     pub new_session: bool,
-    /// Standard input becomes the controlling terminal
-    #[arg(long)]
-    pub terminal: bool,
     /// The program is a login shell; if it isn't there, another one is taken
     #[arg(long)]
     pub login: bool,
@@ -86,9 +83,6 @@ pub fn main(launch: &Launch) -> ExitCode {
 fn go_in(launch: &Launch) -> anyhow::Result<()> {
     if launch.new_session {
         setsid().context("beginning a session")?;
-    }
-    if launch.terminal {
-        ioctl_tiocsctty(io::stdin()).context("taking the terminal on standard input")?;
     }
     descriptors::keep_from_program().context("keeping descriptors back (is /proc mounted outside?)")?;
     descriptors::hand_on(&launch.listening).context("handing sockets on")?;

@@ -33,8 +33,7 @@ pub struct Entering<'a> {
     pub environment: Vec<(OsString, OsString)>,
     /// Inside. Where it can't be used, it is `/`.
     pub directory: PathBuf,
-    /// Standard input becomes the controlling terminal, for which the session has to be new.
-    pub terminal: bool,
+    /// Its own, without a terminal, as services have it.
     pub new_session: bool,
 }
 
@@ -55,7 +54,7 @@ impl<'a> Entering<'a> {
         }
         let environment = environment(&user, &[], &[]);
         let directory = user.home.clone();
-        Ok(Self { place, user, groups: all, environment, directory, terminal: false, new_session: false })
+        Ok(Self { place, user, groups: all, environment, directory, new_session: false })
     }
 
     /// With these as well, in place of those of the same name.
@@ -100,7 +99,7 @@ impl<'a> Entering<'a> {
         let mut directory = OsString::from("--directory=");
         directory.push(&self.directory);
         command.arg(directory);
-        command.args(self.new_session.then_some("--new-session")).args(self.terminal.then_some("--terminal"));
+        command.args(self.new_session.then_some("--new-session"));
         command
     }
 }

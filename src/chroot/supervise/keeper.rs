@@ -23,10 +23,12 @@ use crate::chroot::state::State;
 
 /// Daemons that have left their service's session get this long, once all services have ended.
 const STRAYS_GRACE: Duration = Duration::from_secs(2);
+/// A disk that is full has room again some time.
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
 /// The kernel may be short of memory for a moment; ending would leave services to nobody.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
-/// Our own server has nothing to write before it ends; its sessions end with it.
-pub const SSH_STOP: Duration = Duration::from_secs(5);
+/// Our own server says goodbye to those who are logged in, and ends what they have started: 6 s at most (`rescue::END`).
+pub const SSH_STOP: Duration = Duration::from_secs(10);
 /// How long a service of a definition that has changed since gets to end, if nothing is written down about it.
 const MOST_STOP_SECONDS: u64 = 600;
 
@@ -102,7 +104,8 @@ impl Keeper {
     /// Until a signal, something printed, or a time at which a service wants to be looked after.
     fn wait(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
-        let wakes = self.services.iter().filter_map(|service| service.wakes(now)).min();
+        let again = self.unwritten.then(|| now + WRITE_AGAIN);
+        let wakes = self.services.iter().filter_map(|service| service.wakes(now)).chain(again).min();
         let timeout = match wakes {
             // Rounded up: woken just before the time, it would spin until then.
             Some(at) => PollTimeout::try_from(at.saturating_duration_since(now) + Duration::from_millis(1))

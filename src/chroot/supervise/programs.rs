@@ -56,6 +56,11 @@ impl Program {
         }
     }
 
+    /// Whether it alone is told to end, as it says goodbye to those that it serves: `KillMode=mixed` of systemd.kill(5).
+    pub fn ends_what_it_started(&self) -> bool {
+        matches!(self, Self::Server { .. })
+    }
+
     /// What becomes the service, in a session of its own.
     pub fn command(&self, chroot: &Chroot) -> anyhow::Result<Command> {
         match self {

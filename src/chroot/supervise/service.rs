@@ -206,13 +206,10 @@ impl Service {
                 self.say(world, "what prepares its first start takes too long, and is ended");
                 self.begin_to_end(world.now);
             }
-            Phase::Running | Phase::Background => {
-                if let Some(well) = ended {
-                    self.after(well, world);
-                }
-            }
+            Phase::Running | Phase::Background if ended.is_some() => self.after(ended == Some(true), world),
+            Phase::Background => self.follow(),
             Phase::Ending { .. } => self.go_on_ending(world),
-            Phase::Waiting { .. } | Phase::Preparing { .. } | Phase::Ended => {}
+            Phase::Waiting { .. } | Phase::Preparing { .. } | Phase::Running | Phase::Ended => {}
         }
     }
 
@@ -247,17 +244,26 @@ impl Service {
             let told =
                 format!("it left process {} ({}), and counts as running while that lives", left.running.pid, left.name);
             self.say(world, &told);
-            if !self.sessions.contains(&left.session) {
-                self.sessions.push(left.session);
-            }
             self.main = Some(left.running);
             self.ours = false;
             self.phase = Phase::Background;
+            self.follow();
         } else if self.members(world.chroot).is_empty() {
             self.again(world);
         } else {
             self.say(world, "what it left is ended before it is started again");
             self.begin_to_end(world.now);
+        }
+    }
+
+    /// A daemon begins a session of its own, perhaps only after the command has ended that it was started by.
+    fn follow(&mut self) {
+        let session = self.main.and_then(|main| Seen::read(main.pid).filter(|seen| seen.running == main));
+        if let Some(Seen { session, .. }) = session
+            && session > 0 // that of one outside of our process namespace
+            && !self.sessions.contains(&session)
+        {
+            self.sessions.push(session);
         }
     }
 
@@ -301,8 +307,9 @@ impl Service {
     }
 
     fn run(&mut self, world: &mut World) {
-        let started = self.program.command(world.chroot).and_then(|command| self.spawn(command, world));
-        match started {
+        let ready = self.program.make_ready(world.chroot);
+        let command = ready.and_then(|()| self.program.command(world.chroot));
+        match command.and_then(|command| self.spawn(command, world)) {
             Ok(()) => self.phase = Phase::Running,
             Err(error) => self.fail(&error, world),
         }
@@ -341,6 +348,7 @@ impl Service {
     /// Tells each of its processes once, those as well that come while others end; then kills them.
     fn go_on_ending(&mut self, world: &mut World) {
         let members = self.members(world.chroot);
+        let first = self.main.filter(|main| self.program.ends_what_it_started() && main.lives());
         let Phase::Ending { kill_at, told, killed } = &mut self.phase else { return };
         let (force, give_up) = (world.now >= *kill_at, world.now >= *kill_at + KILL_DEADLINE);
         let mut lines = Vec::new();
@@ -351,7 +359,7 @@ impl Service {
                 killed.push(*running);
                 let seconds = self.stop.as_secs();
                 lines.push(format!("process {} ({name}) did not end within {seconds} s, and is killed", running.pid));
-            } else if !force && !told.contains(running) {
+            } else if !force && !told.contains(running) && first.is_none_or(|main| main == *running) {
                 told.push(*running);
                 running.signal(Signal::SIGTERM);
                 running.signal(Signal::SIGCONT); // one that is stopped would not hear it
