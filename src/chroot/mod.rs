@@ -121,6 +121,7 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
         }
     };
     ensure!(nix::unistd::geteuid().is_root(), "only root can make mounts and change the root directory: be root");
+    let root = &Root::new(std::path::absolute(root.join("/")).context("looking for the current directory")?);
     match arguments.action {
         Action::Install(install) => return android::install::command(root, &install),
         Action::Start(which) => {
@@ -166,6 +167,9 @@ impl Chroot {
         let (name, definition) = find_definition(root, which)?;
         let place = Place::open(&definition.root)?;
         let state = State::open(&place, root)?;
+        // Whoever stands in one of the mounts keeps it busy.
+        std::env::set_current_dir("/").context("going to /")?;
+        let name = name.unwrap_or_else(|| place.path().display().to_string());
         Ok(Self { name, definition, place, state })
     }
 
@@ -193,11 +197,12 @@ impl Chroot {
     }
 }
 
-fn find_definition(root: &Root, which: &Which) -> anyhow::Result<(String, Definition)> {
+/// With its name, if it has one.
+fn find_definition(root: &Root, which: &Which) -> anyhow::Result<(Option<String>, Definition)> {
     let name = match which {
         Which { root: Some(directory), .. } => {
             let directory = std::path::absolute(directory).context("looking for the current directory")?;
-            return Ok((directory.display().to_string(), Definition::of(directory)));
+            return Ok((None, Definition::of(directory)));
         }
         Which { name, root: None } => name.clone().context("name a chroot, or its directory with --root")?,
     };
@@ -210,7 +215,7 @@ fn find_definition(root: &Root, which: &Which) -> anyhow::Result<(String, Defini
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let definition = file::parse(&text).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
-                return Ok((name, definition));
+                return Ok((Some(name), definition));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),

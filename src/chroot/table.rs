@@ -32,7 +32,7 @@ fn runs(service: &SupervisedService) -> String {
         Condition::Ended => "ended",
     };
     let process = service.pid.map(|pid| format!(", process {pid}"));
-    let restarts = (service.restarts > 0).then(|| format!(", restarted {} times", service.restarts));
+    let restarts = (service.restarts > 0).then(|| format!(", restarts: {}", service.restarts));
     let last = service.last_exit.as_ref().map(|last| format!(", last time it {last}"));
     [Some(state.to_owned()), process, restarts, last].into_iter().flatten().collect()
 }
@@ -97,7 +97,7 @@ mod tests {
             \x20 mount  /dev      bind of /dev      mounted\n\
             \x20 mount  /dev/pts  bind of /dev/pts  missing (optional)\n\
             \x20 mount  /proc     proc              mounted by somebody else\n\
-            \x20 service  ssh  ended, started again soon, process 7, restarted 2 times, last time it ended with status 3\n\
+            \x20 service  ssh  ended, started again soon, process 7, restarts: 2, last time it ended with status 3\n\
             \x20 the supervisor was killed, and nobody starts services again: vestibule chroot start\n\
             \x20 SELinux context: u:r:su:s0\n";
         assert_eq!(of(&status), expected);

@@ -110,7 +110,7 @@ fn input_output_and_exit_status_are_the_programs() {
 }
 
 /// Types these lines at a terminal of `vestibule chroot enter`, and returns what it showed.
-fn typed(lab: &Lab, arguments: &str, lines: &str) -> String {
+pub fn typed(lab: &Lab, arguments: &str, lines: &str) -> String {
     let line =
         format!("{} --root {} chroot enter {arguments}", env!("CARGO_BIN_EXE_vestibule"), lab.directory.display());
     let mut script = Command::new("script");

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use nix::libc;
 
 use crate::lab::{Beside, on_own_machine, outcome, table, until};
-use crate::server::{Client, HOST_KEY, LOG, PORT, answer, log, put_libraries};
+use crate::server::{Client, HOST_KEY, LOG, PORT, answer, log, put_needs_of_the_test};
 use crate::trees;
 
 /// What came after finit_module(2), the last one that Linux 3.10 has.
@@ -56,7 +56,7 @@ fn logins_on_the_kernel_of_an_old_phone() {
     let tree = trees::find("busybox");
     on_own_machine("old_kernel::logins_on_the_kernel_of_an_old_phone", |lab| {
         trees::put(&lab, &tree);
-        put_libraries(&lab);
+        put_needs_of_the_test(&lab);
         lab.define("x", LOG);
         let before = table();
         let client = Client::new(&lab, PORT);

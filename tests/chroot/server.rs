@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::lab::{Beside, Lab, on_own_machine, outcome, run, table, until};
+use crate::inside::typed;
+use crate::lab::{Beside, Lab, Outcome, on_own_machine, outcome, run, table, until};
 use crate::trees;
 
 pub const HOST_KEY: &str = "etc/vestibule/ssh_host_ed25519_key";
@@ -39,13 +40,15 @@ fn our_own_server_needs_nothing_in_the_chroot() {
     let tree = trees::find("busybox");
     on_own_machine("server::our_own_server_needs_nothing_in_the_chroot", |lab| {
         trees::put(&lab, &tree);
-        put_libraries(&lab);
+        put_needs_of_the_test(&lab);
         lab.define("x", &[LOG, "[environment]\nMARK = \"of the definition\"\n"].concat());
         let before = table();
         let client = Client::new(&lab, PORT);
 
         let started = lab.well(&["start", "x"]);
         assert!(started.err.contains("/tree/root/.ssh/authorized_keys"), "{}", started.err);
+        let says_why = |status: &Outcome| status.status == Some(3) && status.out.contains("root/.ssh/authorized_keys");
+        until("the status to say why nobody can log in", || says_why(&lab.chroot(&["status", "x"])));
         client.is_let_in();
         until("the host key to be made", || lab.tree().join(HOST_KEY).exists());
         client.knows(HOST_KEY);
@@ -133,13 +136,17 @@ fn an_sshd_of_the_chroots_own() {
         assert_eq!(said.as_deref(), Some("0\nbookworm\n"), "{}", log(&lab));
         let exec = lab.well(&["exec", "x", "--", "dpkg", "--print-architecture"]);
         assert_eq!((exec.out.as_str(), exec.err.as_str()), ("amd64\n", ""));
+        let shown = typed(&lab, "x", "echo is:$0:$(pwd):$(jobs | wc -l); exit 5\n");
+        assert!(shown.contains("is:-bash:/root:0") && !shown.contains("no job control"), "{shown}");
         lab.well(&["stop", "x"]);
         assert_eq!((table(), others()), (before, Vec::<String>::new()));
     });
 }
 
-/// What is tested is linked to this machine's C library. What is released is static, and needs nothing in the tree.
-pub fn put_libraries(lab: &Lab) {
+/// What is tested is linked to this machine's C library. What is released is static, and needs nothing in the tree. And the
+/// machine may be so busy that a login takes longer than it should.
+pub fn put_needs_of_the_test(lab: &Lab) {
+    lab.put("tree/etc/vestibule/config.toml", "login-seconds = 60\n");
     let linked = outcome(Command::new("ldd").arg(env!("CARGO_BIN_EXE_vestibule")).stdin(Stdio::null()));
     let words = linked.out.split_whitespace().filter(|word| word.starts_with('/'));
     for path in words {

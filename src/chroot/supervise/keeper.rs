@@ -50,7 +50,13 @@ impl Keeper {
     pub fn new(chroot: Chroot, orders: &Orders, state: State, mut log: Log, before: &[Kept]) -> anyhow::Result<Self> {
         let signals = signals()?;
         // What daemonizes itself is left to us, and not to init.
-        nix::sys::prctl::set_child_subreaper(true).context("becoming the parent of what services leave")?;
+        match nix::sys::prctl::set_child_subreaper(true) {
+            // Before Linux 3.4, and in qemu-user. It is found by its root all the same when the chroot is stopped.
+            Err(Errno::EINVAL) => {
+                log.line(OURSELVES, b"what daemonizes itself is left to init: the kernel knows no subreaper")
+            }
+            result => result.context("becoming the parent of what services leave")?,
+        }
         let now = Instant::now();
         let mut services = services(orders, now);
         for kept in before {
