@@ -85,7 +85,7 @@ pub enum ResolvConf {
     Keep,
     /// A copy of the one outside.
     Copy,
-    /// What Android's properties say (`net.dns1` and its like), else public ones that are said in the log.
+    /// What Android's properties say (`net.dns1` and its like). Where they say nothing, it is left alone, which is said.
     Android,
 }
 

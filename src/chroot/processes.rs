@@ -93,7 +93,8 @@ pub struct Seen {
 impl Seen {
     pub fn read(pid: i32) -> Option<Self> {
         let mut text = Vec::new();
-        std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.take(MAX_STAT).read_to_end(&mut text).ok()?;
+        // Of the first thread, which tells the same: qemu-user has its own idea of /proc/PID/stat, and of when that started.
+        std::fs::File::open(format!("/proc/{pid}/task/{pid}/stat")).ok()?.take(MAX_STAT).read_to_end(&mut text).ok()?;
         Self::parse(&text)
     }
 

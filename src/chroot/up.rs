@@ -132,13 +132,12 @@ fn bring_up(chroot: &Chroot, root: &Root, report: &mut Report) -> anyhow::Result
         Err(error) => report.notes.push(format!("{error:#}; going on with the resolv.conf that is there")),
     }
     if wants_supervisor(definition) {
-        report.changed |= !supervise::is_running(state)?;
-        let told = supervise::start(definition, place, state, root)?;
-        if told.is_empty() {
-            // Of a server that was started before, it has been told then; it is tried again and again.
-            report.notes.extend(definition.ssh.as_ref().and_then(|_| server::lacking(place)));
-        }
-        report.notes.extend(told);
+        let was_running = supervise::is_running(state)?;
+        report.changed |= !was_running;
+        report.notes.extend(supervise::start(definition, place, state, root)?);
+        // One that has just been started says so itself.
+        let lacks_a_key = definition.ssh.as_ref().filter(|_| was_running).and_then(|_| server::lacking(place));
+        report.notes.extend(lacks_a_key);
     }
     state.write(UP, "").context("remembering that it is up")
 }

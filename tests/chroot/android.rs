@@ -108,6 +108,31 @@ fn it_is_put_where_it_is_run() {
     assert_eq!(text(&none.stderr).matches("Read-only file system").count(), 2, "{none:?}");
 }
 
+#[test]
+fn a_context_that_may_not_mount_is_warned_of() {
+    if !nix::unistd::geteuid().is_root() {
+        let line = b"SKIPPED android::a_context_that_may_not_mount_is_warned_of: needs root, as the command does\n";
+        return std::io::stderr().write_all(line).unwrap();
+    }
+    let phone = Phone::new("context");
+    fs::create_dir(phone.path("tree")).unwrap();
+    let definition = format!("root = {:?}\n", phone.path("tree"));
+    phone.put("data/vestibule/chroots/debian.toml", definition.as_bytes());
+    let shown = |context: &str| {
+        phone.put("proc/self/attr/current", context.as_bytes());
+        let status = phone.vestibule(&["status", "debian"], "");
+        assert_eq!(status.status.code(), Some(3), "{status:?}");
+        String::from_utf8([status.stdout, status.stderr].concat()).unwrap()
+    };
+    let shell = shown("u:r:shell:s0\0");
+    assert!(
+        shell.contains("SELinux context: u:r:shell:s0 (enforcing)") && shell.contains("may not make mounts"),
+        "{shell}"
+    );
+    let magisk = shown("u:r:magisk:s0\0");
+    assert!(magisk.contains("u:r:magisk:s0 (enforcing)") && !magisk.contains("may not make mounts"), "{magisk}");
+}
+
 /// A directory that stands for a phone.
 struct Phone(PathBuf);
 

@@ -133,3 +133,25 @@ fn exposed(program: &Path) -> Vec<String> {
     };
     program.ancestors().find(foreign).map(remark).into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::root::tests::Fixture;
+
+    /// What any user could put in the program's place would be root at the next boot.
+    #[test]
+    fn what_others_can_change_is_told() {
+        let root = Fixture::new(&[("/vestibule/vestibule", b"")]);
+        let (program, directory) = (root.join("/vestibule/vestibule"), root.join("/vestibule"));
+        if !exposed(&program).is_empty() {
+            return; // where this runs, all of it belongs to somebody
+        }
+        for (path, mode, told) in [(&directory, 0o777, true), (&directory, 0o755, false), (&program, 0o757, true)] {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            let remarks = exposed(&program);
+            assert_eq!(!remarks.is_empty(), told, "{remarks:?}");
+            assert!(remarks.iter().all(|remark| remark.starts_with(path.to_str().unwrap())), "{remarks:?}");
+        }
+    }
+}

@@ -132,7 +132,7 @@ impl Keeper {
 
     fn told(&mut self, signal: u32) {
         let end = [Signal::SIGTERM, Signal::SIGINT].iter().any(|known| *known as u32 == signal);
-        // SIGHUP is for those whose terminal goes; SIGCHLD has done what it is for: poll returned.
+        // SIGHUP is for those whose terminal goes, SIGPIPE an error as well; SIGCHLD has done what it is for: poll returned.
         if end && !std::mem::replace(&mut self.ending, true) {
             self.log.line(OURSELVES, b"told to end: services are ended, the last first");
         }
@@ -216,7 +216,7 @@ fn dropped(kept: &Kept, now: Instant) -> Service {
 /// Signals are read from a descriptor, and interrupt nothing. What is started unblocks them (`chroot-launch`).
 fn signals() -> anyhow::Result<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGPIPE] {
         set.add(signal);
     }
     set.thread_block().context("blocking signals")?;

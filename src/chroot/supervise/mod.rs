@@ -14,6 +14,7 @@ mod service;
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ use super::log::Log;
 use super::place::Place;
 use super::processes::{self, KILL_DEADLINE, Running, Seen};
 use super::state::State;
+use crate::daemon::rescue::launch::default_signals;
 use crate::root::Root;
 use keeper::Keeper;
 use orders::Orders;
@@ -87,6 +89,7 @@ pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root)
     }
     let orders = Orders::new(definition, place, root).text()?;
     let mut supervisor = Command::new("/proc/self/exe")
+        .arg0("vestibule")
         .arg(ACTION)
         .env_clear()
         .current_dir("/")
@@ -240,6 +243,8 @@ pub fn main() -> anyhow::Result<()> {
 fn begin() -> anyhow::Result<(Keeper, Vec<String>)> {
     close_inherited();
     nix::unistd::setsid().context("beginning a session")?;
+    // Whose SIGCHLD is ignored, as somebody may have passed it on, is not told how children end.
+    default_signals();
     std::env::set_current_dir("/").context("going to /")?;
     let mut text = Vec::new();
     std::io::stdin().take(orders::MAX_LENGTH).read_to_end(&mut text).context("reading the orders")?;

@@ -366,7 +366,9 @@ impl Service {
             }
         }
         lines.iter().for_each(|line| self.say(world, line));
-        if members.is_empty() || give_up {
+        // One that has just ended is no member any more; how it ended, and its last words, come when it is waited for.
+        let is_waited_for = !self.ours || self.main.is_none();
+        if members.is_empty() && is_waited_for || give_up {
             self.again(world);
         }
     }
