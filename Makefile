@@ -6,13 +6,16 @@ architecture := $(patsubst armv7l,armv7,$(shell uname -m))
 destination = $(DESTDIR)$(PREFIX)
 
 .DEFAULT_GOAL := help
-.PHONY: help build cross-check deps demo test bench install uninstall clean
+.PHONY: help build cross cross-check deps demo test bench install uninstall clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the static binary for this machine, at dist/<architecture>/vestibule
 	scripts/build $(architecture)
+
+cross: ## the static binaries for phones and boards, at dist/aarch64/vestibule and dist/armv7/vestibule
+	scripts/build aarch64 armv7
 
 cross-check: ## whether the code compiles for the other architectures
 	scripts/build --check aarch64 armv7
@@ -42,7 +45,7 @@ install: ## install what `make build` made, and the parts for dracut, initramfs-
 	install -D -m 0755 -t $(destination)/share/initramfs-tools/scripts/init-premount initramfs-tools-hook/scripts/init-premount/vestibule
 	install -D -m 0755 -t $(destination)/share/initramfs-tools/scripts/init-bottom initramfs-tools-hook/scripts/init-bottom/0-vestibule
 	install -D -m 0644 -t $(destination)/share/initramfs-tools/conf-hooks.d initramfs-tools-hook/conf-hooks.d/vestibule
-	install -D -m 0644 -t $(destination)/share/doc/vestibule config.example.toml README.md
+	install -D -m 0644 -t $(destination)/share/doc/vestibule config.example.toml chroot.example.toml README.md
 
 uninstall: ## remove what install installed; keys and configuration below /etc stay
 	rm -f $(destination)/bin/vestibule

@@ -68,7 +68,7 @@ pub fn before_login(input: &[u8]) {
         let asked_in = Arc::new(AtomicBool::new(false));
         tokio::spawn(willing_daemon(daemon, asked_in.clone()));
         let (_staying, leaving) = watch::channel(false);
-        let ties = Ties { table: Table::default(), progress, leaving };
+        let ties = Ties { table: Table::default(), progress, leaving, farewell: "" };
         let connection = Connection::new(Client::start(control), policy(), ties);
         let config = server::Config { auth_rejection_time: Duration::ZERO, ..server_config() };
         let serving = tokio::spawn(async move {

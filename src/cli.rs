@@ -22,7 +22,7 @@ use crate::control::{SOCKET, client};
 use crate::root::Root;
 use crate::session::command::{Command, resolve_applet};
 use crate::session::run::{End, Input, Io, Output, run};
-use crate::{daemon, dialler, hub, image, open, post, session, sftp, tunnel};
+use crate::{chroot, daemon, dialler, hub, image, open, post, session, sftp, tunnel};
 
 /// `vestibule stop` gives up waiting after this; the daemon's own deadlines add up to less, and what says that the boot is
 /// held comes more often.
@@ -56,6 +56,9 @@ enum Action {
         /// Serve SSH on standard input and output, or on the sockets of systemd or inetd, with a daemon or without
         #[arg(long, conflicts_with_all = ["family", "once"])]
         stdio: bool,
+        /// Nothing boots here: who logs in is in the system that runs, and has its login shell
+        #[arg(long, requires = "stdio", hide = true)]
+        system: bool,
     },
     /// Ask for a passphrase here and over SSH, and open the volume (for hooks of an initramfs)
     Open(open::What),
@@ -64,7 +67,11 @@ enum Action {
     #[command(flatten)]
     Command(Command),
     /// Make the SSH host key unless there is one; print its fingerprint and known_hosts line
-    Keys,
+    Keys {
+        /// Of the server, where the configuration doesn't say it
+        #[arg(long, hide = true)]
+        port: Option<u16>,
+    },
     /// Check that somebody will be able to log in: keys, configuration, host key
     Check {
         /// Print the files that the image needs instead, one "source<TAB>destination" per line
@@ -86,12 +93,23 @@ enum Action {
     /// On a hub, the SSH server that machines behind NAT dial
     #[command(subcommand)]
     Hub(hub::Action),
+    /// Bring up a Linux system in a directory, on a phone, a board or a rescue medium: mounts, programs, SSH
+    #[command(disable_help_flag = true)]
+    Chroot {
+        /// start, stop, restart, status, enter, exec, install; --help says more
+        // They are read by the room itself: after the first, --root is the chroot's and not the machine's.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ACTION")]
+        arguments: Vec<OsString>,
+    },
     /// Pass on what is written to the console (started by the daemon)
     #[command(hide = true)]
     ConsoleRelay { device: PathBuf },
     /// Become a program that a session asked for (started by the daemon)
     #[command(hide = true)]
     Launch(daemon::rescue::launch::Launch),
+    /// Become a program inside a chroot (started by vestibule chroot)
+    #[command(hide = true)]
+    ChrootLaunch(chroot::inside::launch::Launch),
     /// Serve the files below --root as SFTP on standard input and output (started by the daemon)
     #[command(hide = true)]
     SftpServer(sftp::Options),
@@ -101,9 +119,13 @@ enum Action {
 type Process = fn() -> anyhow::Result<()>;
 
 /// Processes that the daemon starts by the dozen: they start without the parser of arguments, which would be the larger part
-/// of what that costs.
-const PROCESSES: &[(&str, Process)] =
-    &[("session", session::main), ("dial-session", dialler::main), ("post", post::main)];
+/// of what that costs. And the supervisor of a chroot, which stays as small.
+const PROCESSES: &[(&str, Process)] = &[
+    ("session", session::main),
+    ("dial-session", dialler::main),
+    ("post", post::main),
+    (chroot::supervise::ACTION, chroot::supervise::main),
+];
 
 /// Whose.
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -130,14 +152,16 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCod
     };
     let root = Root::new(arguments.root);
     match arguments.action {
-        Action::Serve { stdio: true, .. } => daemon::stdio::main(root)?,
-        Action::Serve { family, once, stdio: false } => daemon::main(root, family, once)?,
+        Action::Serve { stdio: true, system, .. } => daemon::stdio::main(root, system)?,
+        Action::Serve { family, once, stdio: false, .. } => daemon::main(root, family, once)?,
         Action::Open(what) => return open::command(&root, what),
+        Action::Chroot { arguments } => return chroot::command(&root, &arguments),
         Action::ConsoleRelay { device } => return daemon::console::relay::main(&root, &device),
         Action::Launch(launch) => return Ok(daemon::rescue::launch::main(launch)),
+        Action::ChrootLaunch(launch) => return Ok(chroot::inside::launch::main(&launch)),
         Action::SftpServer(options) => sftp::main(root.join("/").as_path(), &options)?,
         Action::Stop => stop(&root)?,
-        Action::Keys => image::keys::command(&root)?,
+        Action::Keys { port } => image::keys::command(&root, port)?,
         Action::Check { files: true, .. } => image::check::print_files(&root),
         Action::Check { modules: true, .. } => image::check::print_modules(&root),
         Action::Check { .. } => image::check::command(&root)?,

@@ -6,6 +6,8 @@
 
 #![deny(unsafe_code)]
 
+pub mod calendar;
+pub mod chroot;
 pub mod cli;
 pub mod config;
 pub mod control;

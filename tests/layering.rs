@@ -92,6 +92,16 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "what people run on a running system needs no daemon",
     ),
     (
+        &["chroot/"],
+        &["russh", "tokio", "daemon::prompt", "daemon::net", "daemon::house", "crate::control"],
+        "a chroot needs no daemon: it has processes, mounts and files",
+    ),
+    (
+        &["chroot/mounts.rs", "chroot/place.rs", "chroot/namespace.rs", "chroot/holders.rs"],
+        &["process::Command", "supervise", "Ssh", "definition::Service"],
+        "mounts know nothing of what runs between them",
+    ),
+    (
         &["sftp/"],
         &["russh", "tokio", "crate::daemon", "crate::session", "crate::control", "process::Command"],
         "the SFTP server knows nothing but files and its two descriptors",
@@ -113,6 +123,16 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &[
+            "chroot/accounts.rs",
+            "chroot/android/script.rs",
+            "chroot/definition.rs",
+            "chroot/file.rs",
+            "chroot/mountinfo.rs",
+            "chroot/options.rs",
+            "chroot/plan.rs",
+            "chroot/supervise/backoff.rs",
+            "chroot/supervise/lines.rs",
+            "chroot/table.rs",
             "config/cmdline.rs",
             "config/cryptdevice.rs",
             "config/destination.rs",

@@ -27,6 +27,8 @@ pub struct Grants {
     pub command: Option<String>,
     /// For programs that are started.
     pub environment: Vec<(String, String)>,
+    /// What runs here is a system: a command line is for its shell, whether it begins as one of vestibule's commands or not.
+    pub system: bool,
 }
 
 /// Commands that can be granted one by one. `help` is for everybody.

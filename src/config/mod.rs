@@ -144,6 +144,11 @@ impl Config {
     }
 }
 
+/// Path and content of the file that counts now. What can't be read admits nobody.
+pub fn authorized_keys(root: &Root) -> (String, String) {
+    first_of(root, &AUTHORIZED_KEYS, &mut Vec::new())
+}
+
 /// The entries with the content of their files; and a sentence for each that has to do without.
 fn recipients(root: &Root, entries: Vec<Notify>) -> (Vec<Recipient>, Vec<String>) {
     let (mut all, mut problems) = (Vec::new(), Vec::new());

@@ -16,12 +16,14 @@ pub struct Roles {
     roles: Vec<Role>,
     /// Those that are configured and couldn't be understood: nobody has them.
     refused: Vec<String>,
+    /// See [`Roles::in_a_system`].
+    system: bool,
 }
 
 impl Default for Roles {
     /// Those that are built in.
     fn default() -> Self {
-        Self { roles: vec![root(), unlock(), peek(), sftp()], refused: Vec::new() }
+        Self { roles: vec![root(), unlock(), peek(), sftp()], refused: Vec::new(), system: false }
     }
 }
 
@@ -55,10 +57,30 @@ impl Roles {
         self.refused.push(name.to_owned());
     }
 
+    /// The same where nothing boots, but a system runs: without commands of ours, and without roles for which nothing is left.
+    pub fn in_a_system(mut self) -> Self {
+        for role in &mut self.roles {
+            role.grants.commands.clear();
+            role.grants.system = true;
+        }
+        self.roles.retain(|role| !role.grants.is_nothing());
+        Self { system: true, ..self }
+    }
+
+    /// Why sessions end together, for their users.
+    pub fn farewell(&self) -> &'static str {
+        farewell(self.system)
+    }
+
     /// `root, unlock, peek`, for messages.
     pub fn names(&self) -> String {
         self.roles.iter().map(|role| role.name.as_str()).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Why everybody's sessions end, in a system or before one.
+pub fn farewell(system: bool) -> &'static str {
+    if system { "the SSH server ends" } else { "the boot continues" }
 }
 
 /// Everything. Forwarding only where the key's line lists destinations.
@@ -127,6 +149,20 @@ mod tests {
             let may = ["root", "unlock", "peek", "sftp"]
                 .map(|name| roles.find(name).unwrap().grants.permit(&request).is_ok());
             assert_eq!(may, expected);
+        }
+    }
+
+    #[test]
+    fn in_a_system_nobody_unlocks() {
+        let roles = Roles::default().in_a_system();
+        assert_eq!((roles.names().as_str(), roles.farewell()), ("root", "the SSH server ends"));
+        let grants = &roles.find("root").unwrap().grants;
+        let start = |what| Request::Start(Start { what, terminal: None, environment: vec![] });
+        for permitted in [Request::Status, start(What::Shell), start(What::Exec(b"id".to_vec())), start(What::Sftp)] {
+            assert!(grants.permit(&permitted).is_ok());
+        }
+        for denied in [Request::Power(Power::Off), Request::Hold { seconds: 1 }, Request::Peek { follow: true }] {
+            assert!(grants.permit(&denied).is_err());
         }
     }
 

@@ -1,5 +1,5 @@
 //! Descriptors: watched until they can be read, kept from our children, made the console, taken over from systemd.
-#![allow(unsafe_code)] // five blocks, below: neither tokio nor std nor nix has a safe way
+#![allow(unsafe_code)] // eight blocks, below: neither tokio nor std nor nix has a safe way
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -30,6 +30,46 @@ pub fn keep_from_children() -> io::Result<()> {
         libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The same on any kernel: where close_range(2) can't do it, one descriptor after the other, as `/proc/self/fd` lists them.
+pub fn keep_from_program() -> io::Result<()> {
+    if keep_from_children().is_ok() {
+        return Ok(());
+    }
+    let listed = std::fs::read_dir("/proc/self/fd")?;
+    // Looked through before anything is changed: the listing has a descriptor itself.
+    let numbers: Vec<RawFd> = listed.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
+        // SAFETY: the call takes integers and changes only the close-on-exec flag: nothing is closed now, so no owner is
+        // affected. Where the number is no descriptor any more (that of the listing), it fails, and nothing is left to do.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
+}
+
+/// These descriptors, by their numbers, are 3 and the following of the program that this process turns into: that is where
+/// sd_listen_fds(3) looks for them. For a process that has only what it was started with, and is about to exec.
+pub fn hand_on(numbers: &[RawFd]) -> io::Result<()> {
+    const FIRST: RawFd = 3; // SD_LISTEN_FDS_START
+    let after = FIRST + RawFd::try_from(numbers.len()).map_err(io::Error::other)?;
+    let mut copies = Vec::new();
+    for number in numbers {
+        // Out of the way first: one's new number may be another's old one.
+        // SAFETY: the call makes a new descriptor and fails where the number is none; nobody's is closed.
+        match unsafe { libc::fcntl(*number, libc::F_DUPFD_CLOEXEC, after) } {
+            -1 => return Err(io::Error::last_os_error()),
+            copy => copies.push(copy),
+        }
+    }
+    for (place, copy) in (FIRST..).zip(copies) {
+        // SAFETY: what had the new number is replaced. That is something that was inherited, and owned by no value of this
+        // program, as the caller has opened nothing.
+        if unsafe { libc::dup2(copy, place) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// What is written through /dev/console goes to this terminal from now on; with /dev/console itself, to its own device

@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::family::Family;
 use crate::config::network::NetworkConfig;
-use crate::config::{Config, HOST_CERTIFICATE, HOST_KEY};
+use crate::config::{self, Config, HOST_CERTIFICATE, HOST_KEY};
 use crate::control::SOCKET;
 use crate::control::dial::Hub;
 use crate::control::message::{Link, Phase, Setup, Status};
@@ -141,7 +141,7 @@ async fn run(root: Root, mut config: Config, family: Option<Family>, once: bool)
         stopping: stopped.clone(),
     };
     let dials = Dials::start(&config, around);
-    let outside = Outside { port: Some(port), arrivals, stopping: stopped.clone(), once };
+    let outside = Outside { port: Some(port), arrivals, stopping: stopped.clone(), once, fresh_keys: false };
     let listener = start_listener(config, &root, house.clone(), outside, &mut problems);
     if let Some(port) = vsock.filter(|_| listener.is_some()) {
         crate::task::spawn(listener::vsock::serve(port, entrance));
@@ -191,6 +191,8 @@ struct Outside {
     arrivals: mpsc::Receiver<Arrival>,
     stopping: watch::Receiver<bool>,
     once: Option<Stopper>,
+    /// Each connection goes by the keys that are authorised when it comes.
+    fresh_keys: bool,
 }
 
 /// Starts the SSH server, if there is a host key and a user; else says why there is none. The console is unaffected.
@@ -198,7 +200,7 @@ fn start_listener(
     config: Config,
     root: &Root,
     house: Arc<dyn House>,
-    Outside { port, arrivals, stopping, once }: Outside,
+    Outside { port, arrivals, stopping, once, fresh_keys }: Outside,
     problems: &mut Vec<String>,
 ) -> Option<JoinHandle<()>> {
     let (host_key, public) = match usable_host_key(config.host_key) {
@@ -230,13 +232,14 @@ fn start_listener(
     let roles = config.roles;
     let (host, authorized_keys, login_seconds) = (config.host, config.authorized_keys, config.settings.login_seconds);
     let post_quantum_only = config.settings.post_quantum_only;
+    let root = root.clone();
     let setup = Box::new(move |peer| Setup {
         host: host.clone(),
         peer,
         built,
         host_key: host_key.duplicate(),
         host_certificate: host_certificate.clone(),
-        authorized_keys: authorized_keys.clone(),
+        authorized_keys: if fresh_keys { config::authorized_keys(&root) } else { authorized_keys.clone() },
         roles: roles.clone(),
         post_quantum_only,
         login_seconds,

@@ -231,7 +231,7 @@ mod tests {
         let hub = |key: &str| format!("[[dial]]\nhub = \"box@hub\"\nlisten = 20022\nhost-key = \"{key}\"\n");
         let root = host(KEY, &hub(KEY.trim_end_matches(" me\n")));
         assert!(check(&root).errors[0].contains("dial_ed25519_key"), "{:?}", check(&root).errors);
-        keys::command(&root).unwrap();
+        keys::command(&root, None).unwrap();
         assert_eq!(check(&root).errors, [""; 0]);
         root.put(CONFIG_FILE, hub("any").as_bytes());
         assert!(check(&root).errors[0].contains("is no host key"), "{:?}", check(&root).errors);

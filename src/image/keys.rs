@@ -1,8 +1,8 @@
 //! The host key: made at the first image build, kept, and reused, so that `known_hosts` stays true. And the key with which
 //! the machine logs in to its hubs, where it has any.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
 use anyhow::{Context, bail};
@@ -10,6 +10,7 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::{Certificate, HashAlg, PrivateKey, PublicKey};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::config::dial::Dial;
@@ -68,8 +69,9 @@ pub fn known_hosts_line(host: &str, port: u16, key: &PublicKey) -> anyhow::Resul
     Ok(format!("[{host}]:{port} {key}"))
 }
 
-/// `vestibule keys`: the key is there afterwards, and its fingerprint and `known_hosts` line are printed.
-pub fn command(root: &Root) -> anyhow::Result<()> {
+/// `vestibule keys`: the key is there afterwards, and its fingerprint and `known_hosts` line are printed. Without a `port`,
+/// it is the configured one.
+pub fn command(root: &Root, port: Option<u16>) -> anyhow::Result<()> {
     let (key, made) = ensure(root)?;
     let config = Config::load(root);
     for problem in problems(&config) {
@@ -78,7 +80,7 @@ pub fn command(root: &Root) -> anyhow::Result<()> {
     let settings = config.settings;
     println!("{} host key {HOST_KEY}", if made { "made the" } else { "keeping the" });
     println!("fingerprint: {}", fingerprint(&key));
-    println!("known_hosts: {}", known_hosts_line(&host_name(root), settings.port, &key)?);
+    println!("known_hosts: {}", known_hosts_line(&host_name(root), port.unwrap_or(settings.port), &key)?);
     if !settings.hubs.is_empty() {
         let (dialling, made) = ensure_at(root, DIAL_KEY)?;
         println!("{} key to log in to hubs with {DIAL_KEY}", if made { "made the" } else { "keeping the" });
@@ -106,12 +108,21 @@ pub fn machine_number(host: &PublicKey) -> [u8; 32] {
     host.fingerprint(HashAlg::Sha256).sha256().expect("it was asked for by this")
 }
 
+/// Of a private ed25519 key (RFC 8032), in bytes.
+const SEED: usize = 32;
+
 fn create(root: &Root, place: &str) -> anyhow::Result<PublicKey> {
-    let mut seed = Zeroizing::new([0; 32]);
+    let mut seed = Zeroizing::new([0; SEED]);
     let mut filled = 0;
     while filled < seed.len() {
-        filled += rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty())
-            .context("getting random bytes for a key")?;
+        filled += match rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty()) {
+            // Before Linux 3.17: phones, which have been up for long enough when people come to this.
+            Err(Errno::NOSYS) => File::open("/dev/urandom")
+                .and_then(|mut device| device.read_exact(&mut seed[filled..]))
+                .map(|()| SEED - filled),
+            read => read.map_err(Into::into),
+        }
+        .context("getting random bytes for a key")?;
     }
     let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
     let key = PrivateKey::new(pair, "vestibule").context("making a key")?;
@@ -185,7 +196,7 @@ mod tests {
         );
         root.put("etc/vestibule/config.toml", config.as_bytes());
         assert_eq!(problems(&Config::load(&root)).next(), None, "the key that is missing is made");
-        command(&root).unwrap();
+        command(&root, None).unwrap();
         let (dialling, made) = ensure_at(&root, DIAL_KEY).unwrap();
         assert!(!made && dialling.key_data() != host.key_data());
         let hub = &Config::load(&root).settings.hubs[0];

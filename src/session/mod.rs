@@ -93,8 +93,10 @@ where
     let client = Client::start(control);
     let (progress, mut watched) = watch::channel(Progress::default());
     let (leave, leaving) = watch::channel(false);
+    let farewell = setup.roles.farewell();
     let policy = Policy { keys, roles: setup.roles, address: setup.peer, built: setup.built };
-    let connection = Connection::new(client.clone(), policy, Ties { table, progress, leaving });
+    let ties = Ties { table, progress, leaving, farewell };
+    let connection = Connection::new(client.clone(), policy, ties);
 
     let login = async {
         // The client's version line is awaited in here, so this is part of the login time.
@@ -113,7 +115,7 @@ where
     };
     // Too slow, or never logged in: that is the peer's affair, and this process ends.
     if let Ok(Some(running)) = timeout(login_deadline, login).await {
-        stay(running, &client, watched, leave).await;
+        stay(running, &client, watched, (leave, farewell)).await;
     }
     Ok(())
 }
@@ -164,7 +166,7 @@ async fn stay(
     mut running: std::pin::Pin<Box<RunningSession<Connection>>>,
     client: &Client,
     mut progress: watch::Receiver<Progress>,
-    leave: watch::Sender<bool>,
+    (leave, farewell): (watch::Sender<bool>, &str),
 ) {
     tokio::select! {
         _ = &mut running => return, // the peer's affair, whatever it was
@@ -179,7 +181,7 @@ async fn stay(
         return;
     }
     let handle = running.handle();
-    let goodbye = handle.disconnect(russh::Disconnect::ByApplication, "the boot continues".into(), "".into());
+    let goodbye = handle.disconnect(russh::Disconnect::ByApplication, farewell.into(), "".into());
     if timeout(LEAVE, goodbye).await.is_ok_and(|sent| sent.is_ok()) {
         let _ = timeout(LEAVE, running).await; // the message goes out; whether it is read is the peer's affair
     }

@@ -1,5 +1,7 @@
 //! The line of `ls -l` that stands beside a name in a directory. Pure.
 
+use crate::calendar::{MONTHS, Moment};
+
 /// What the line tells.
 pub struct Line<'a> {
     /// As st_mode.
@@ -14,10 +16,8 @@ pub struct Line<'a> {
     pub name: &'a [u8],
 }
 
-const DAY: i64 = 86400;
-/// Changed within this time: the line has the time of day, else the year.
-const RECENT: i64 = 365 * DAY / 2;
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/// Changed within this time, in seconds: the line has the time of day, else the year.
+const RECENT: i64 = 365 * 86400 / 2;
 
 impl Line<'_> {
     /// In the form of `ls_file` in OpenSSH's sftp-common.c; users and groups are numbers and times are in UTC, since an
@@ -64,27 +64,12 @@ fn permissions(mode: u32) -> String {
 }
 
 fn date(time: i64, now: i64) -> String {
-    let (year, month, day) = civil(time.div_euclid(DAY));
+    let Moment { year, month, day, hour, minute, .. } = Moment::of(time);
     let name = MONTHS[month];
     match now - RECENT < time && time <= now {
-        true => {
-            let second = time.rem_euclid(DAY);
-            format!("{name} {day:>2} {:02}:{:02}", second / 3600, second / 60 % 60)
-        }
+        true => format!("{name} {day:>2} {hour:02}:{minute:02}"),
         false => format!("{name} {day:>2}  {year}"),
     }
-}
-
-/// Year, month from 0, and day of the month, of a day counted from 1970: Howard Hinnant's `civil_from_days`.
-fn civil(days: i64) -> (i64, usize, i64) {
-    let days = days.saturating_add(719_468); // from the first of March of the year 0
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153; // from March
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let year = year + era * 400 + i64::from(month >= 10);
-    (year, ((month + 2) % 12) as usize, day)
 }
 
 #[cfg(test)]

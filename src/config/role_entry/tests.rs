@@ -52,6 +52,7 @@ fn everything_can_be_said() {
         gateway_ports: true,
         command: Some("status --json".into()),
         environment: vec![("A".into(), "b".into()), ("B_2".into(), "".into())],
+        system: false,
     };
     assert_eq!(grants(text, "backup"), expected);
 }

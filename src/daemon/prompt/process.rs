@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal};
 use tokio::io::unix::AsyncFd;
 
@@ -19,10 +21,19 @@ const MAX_ARGUMENTS: u64 = 64 * 1024;
 /// Longest `maps` that is read, in bytes; systemd-cryptsetup's has about 20 000.
 const MAX_MAPS: u64 = 256 * 1024;
 
+/// How often it is looked whether a process has ended whose end the kernel doesn't tell.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// A process that can't be mistaken for a later one with the same number.
 pub struct Process {
     pub pid: i32,
-    fd: AsyncFd<OwnedFd>,
+    hold: Hold,
+}
+
+enum Hold {
+    Pidfd(AsyncFd<OwnedFd>),
+    /// When it was started (proc_pid_stat(5), `starttime`). Kernels before Linux 5.3, as phones have them, know no pidfd.
+    Started(String),
 }
 
 impl Process {
@@ -30,44 +41,71 @@ impl Process {
     pub fn open(pid: i32) -> io::Result<Option<Self>> {
         let Some(number) = Pid::from_raw(pid).filter(|_| pid > 0) else { return Ok(None) };
         match rustix::process::pidfd_open(number, PidfdFlags::empty()) {
-            Ok(fd) => Ok(Some(Self { pid, fd: descriptors::watch(fd)? })),
+            Ok(fd) => Ok(Some(Self { pid, hold: Hold::Pidfd(descriptors::watch(fd)?) })),
+            Err(Errno::NOSYS) => Ok(stat(&here(), pid, STARTED).map(|when| Self { pid, hold: Hold::Started(when) })),
             // EINVAL: the number of a thread that leads no process
-            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
+            Err(Errno::SRCH | Errno::INVAL) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
     pub fn has_ended(&self) -> bool {
-        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        nix::poll::poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        match &self.hold {
+            Hold::Pidfd(fd) => {
+                let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+                nix::poll::poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+            }
+            // As a pidfd has it, one that nobody has waited for yet (Z) has ended.
+            Hold::Started(when) => {
+                stat(&here(), self.pid, STARTED).as_ref() != Some(when)
+                    || stat(&here(), self.pid, STATE).is_none_or(|state| matches!(&*state, "Z" | "X"))
+            }
+        }
     }
 
     /// Returns when the process has ended.
     pub async fn ended(&self) {
-        // An error would mean that the runtime is shutting down; nothing waits for the answer then.
-        drop(self.fd.readable().await);
+        match &self.hold {
+            // An error would mean that the runtime is shutting down; nothing waits for the answer then.
+            Hold::Pidfd(fd) => drop(fd.readable().await),
+            Hold::Started(_) => {
+                while !self.has_ended() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match (&self.hold, Pid::from_raw(self.pid)) {
+            (Hold::Pidfd(fd), _) => Ok(rustix::process::pidfd_send_signal(fd.as_fd(), signal)?),
+            (Hold::Started(_), Some(pid)) if !self.has_ended() => Ok(rustix::process::kill_process(pid, signal)?),
+            (Hold::Started(_), _) => Err(Errno::SRCH.into()),
+        }
     }
 
     /// Asks the process to end. Never more than that: a cryptsetup that is killed leaves its terminal without echo.
     pub fn terminate(&self) -> io::Result<()> {
-        Ok(rustix::process::pidfd_send_signal(self.as_fd(), Signal::TERM)?)
+        self.signal(Signal::TERM)
     }
 
     /// Tells a shell that its terminal has gone: an interactive one ignores SIGTERM, and ends at this.
     pub fn hang_up(&self) -> io::Result<()> {
-        Ok(rustix::process::pidfd_send_signal(self.as_fd(), Signal::HUP)?)
+        self.signal(Signal::HUP)
     }
 
     /// A duplicate of one of its descriptors.
     pub fn descriptor(&self, number: i32) -> io::Result<OwnedFd> {
-        Ok(rustix::process::pidfd_getfd(self.as_fd(), number, PidfdGetfdFlags::empty())?)
+        match &self.hold {
+            Hold::Pidfd(fd) => Ok(rustix::process::pidfd_getfd(fd.as_fd(), number, PidfdGetfdFlags::empty())?),
+            Hold::Started(_) => Err(Errno::NOSYS.into()),
+        }
     }
 }
 
-impl AsFd for Process {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.get_ref().as_fd()
-    }
+/// Programs run where the daemon runs, whatever it takes for its root.
+fn here() -> Root {
+    Root::default()
 }
 
 /// The numbers of all processes.
@@ -140,6 +178,7 @@ pub fn members(root: &Root, group: &str) -> Vec<i32> {
 const STATE: usize = 0;
 const PARENT: usize = 1;
 const SESSION: usize = 3;
+const STARTED: usize = 19;
 
 fn stat(root: &Root, pid: i32, field: usize) -> Option<String> {
     let stat = read(root, &format!("/proc/{pid}/stat"), MAX_ARGUMENTS).ok()?;
@@ -216,5 +255,21 @@ mod tests {
         child.wait().unwrap();
         assert!(Process::open(process.pid).unwrap().is_none());
         assert!(Process::open(0).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_same_on_a_kernel_that_does_not_tell() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id() as i32;
+        let hold = || Hold::Started(stat(&here(), pid, STARTED).unwrap());
+        let process = Process { pid, hold: hold() };
+        assert!(!process.has_ended());
+        assert!(Process { pid, hold: Hold::Started("1".to_owned()) }.has_ended(), "another of the same number");
+        process.terminate().unwrap();
+        process.ended().await;
+        assert!(process.has_ended(), "nobody has waited for it");
+        assert!(process.signal(Signal::TERM).is_err());
+        child.wait().unwrap();
+        assert!(process.has_ended() && stat(&here(), pid, STARTED).is_none());
     }
 }

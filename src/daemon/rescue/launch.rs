@@ -59,8 +59,10 @@ fn prepare(terminal: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// A daemon that a shell script starts in the background inherits that SIGINT and SIGQUIT are ignored, and passes it on.
-fn default_signals() {
+/// Nothing is ignored any more, or blocked. A daemon that a shell script starts in the background inherits that SIGINT and
+/// SIGQUIT are ignored, and passes it on; the supervisor of a chroot reads its own signals from a descriptor, and has them
+/// blocked.
+pub fn default_signals() {
     /// signal(7)
     const LAST: libc::c_int = 64;
     for signal in 1..=LAST {
@@ -68,4 +70,6 @@ fn default_signals() {
         // SIGSTOP, and those that the C library keeps for itself.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    // It fails only for what is no mask.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }

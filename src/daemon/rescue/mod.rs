@@ -1,6 +1,7 @@
 //! What sessions may have started or opened for them: programs, connections, listeners. Only descriptors go to the
 //! session, which relays.
 
+mod account;
 mod environment;
 mod forward;
 pub mod launch;
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::config::grants::Grants;
+use crate::config::role::farewell;
 use crate::control::message::{Destination, Start};
 use crate::control::server::{Listening, Program};
 use crate::daemon::net::resolve::Resolver;
@@ -51,18 +53,19 @@ impl Rescue {
     /// Starts a program. The error is for a person.
     pub fn start(&self, start: Start, grants: &Grants) -> Result<Program, String> {
         if *self.ending.borrow() {
-            return Err("the boot continues".to_owned());
+            return Err(farewell(grants.system).to_owned());
         }
         let place = Place::take(&self.programs)?;
-        let started = program::start(&self.root, &start, grants)?;
+        let mut started = program::start(&self.root, &start, grants)?;
+        let descriptors = std::mem::take(&mut started.descriptors);
         let (orders, taken) = mpsc::channel(ORDERS);
         let (report, exit) = oneshot::channel();
-        let running = Running::new(started.child, started.master, (taken, report), self.ending.subscribe())?;
+        let running = Running::new(started, (taken, report), self.ending.subscribe(), farewell(grants.system))?;
         crate::task::spawn(async move {
             running.run().await;
             drop(place);
         });
-        Ok(Program { descriptors: started.descriptors, orders, exit })
+        Ok(Program { descriptors, orders, exit })
     }
 
     /// Ends all programs: their users are told, and have a moment. Returns when nothing is left of them.

@@ -10,9 +10,9 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
+use super::account::Owner;
 use super::environment::{self, Facts};
 use super::pty::{self, Pty};
-use super::shell;
 use crate::config::grants::{Access, Files, Grants};
 use crate::control::message::{Start, What};
 use crate::root::Root;
@@ -32,16 +32,21 @@ pub struct Started {
 
 /// The error is for a person.
 pub fn start(root: &Root, start: &Start, grants: &Grants) -> Result<Started, String> {
-    let line = line(root, &start.what, grants)?;
-    let home = Some(root.join("/root")).filter(|home| home.is_dir()).unwrap_or_else(|| PathBuf::from("/"));
+    let owner = Owner::find(root, grants.system);
+    let line = line(root, &owner, &start.what, grants)?;
+    let home = owner.home();
     let facts = Facts {
         path: std::env::var_os("PATH"),
         home: home.clone().into(),
-        shell: shell::interactive(root).map(|shell| shell.path.into()).unwrap_or_default(),
+        shell: owner.interactive().map(|shell| shell.path.into()).unwrap_or_default(),
         terminal: start.terminal.as_ref().map(pty::name),
     };
     let mut command = Command::new("/proc/self/exe");
-    command.arg("launch").env_clear().envs(environment::make(facts, &start.environment, &grants.environment));
+    command.arg("launch").env_clear().envs(owner.environment()).envs(environment::make(
+        facts,
+        &start.environment,
+        &grants.environment,
+    ));
     command.current_dir(home);
     if start.terminal.is_some() {
         command.arg("--terminal");
@@ -73,15 +78,15 @@ struct Line {
     arguments: Vec<OsString>,
 }
 
-fn line(root: &Root, what: &What, grants: &Grants) -> Result<Line, String> {
+fn line(root: &Root, owner: &Owner, what: &What, grants: &Grants) -> Result<Line, String> {
     Ok(match what {
         What::Shell => {
-            let shell = shell::interactive(root)?;
+            let shell = owner.interactive()?;
             // With a dash in front it is a login shell.
             Line { program: shell.path, name: format!("-{}", shell.name).into(), arguments: vec![] }
         }
         What::Exec(line) => {
-            let shell = shell::plain(root)?;
+            let shell = owner.plain()?;
             let arguments = vec!["-c".into(), OsStr::from_bytes(line).to_owned()];
             Line { program: shell.path, name: shell.name.into(), arguments }
         }

@@ -3,9 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use super::modes;
@@ -35,7 +35,7 @@ impl Pty {
         let set_up = || -> io::Result<OwnedFd> {
             grantpt(&master)?;
             unlockpt(&master)?;
-            let slave = ioctl_tiocgptpeer(&master, flags)?;
+            let slave = slave_of(&master)?;
             let mut settings = tcgetattr(&slave)?;
             modes::apply(&terminal.modes, &mut settings);
             tcsetattr(&slave, OptionalActions::Now, &settings)?;
@@ -61,11 +61,22 @@ pub fn resize(master: impl AsFd, size: Size) -> io::Result<()> {
 
 /// Writes a line between the output of programs. A terminal that takes nothing (`^S`) is not waited for.
 pub fn tell(master: impl AsFd, text: &str) -> io::Result<()> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let slave = ioctl_tiocgptpeer(master, flags)?;
+    let slave = slave_of(&master)?;
     rustix::fs::fcntl_setfl(&slave, OFlags::NONBLOCK)?;
     rustix::io::write(&slave, format!("\r\nvestibule: {text}\r\n").as_bytes())?;
     Ok(())
+}
+
+/// The other end, wherever its file system is mounted; before Linux 4.13, as on phones, only by its name.
+fn slave_of(master: &impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    match ioctl_tiocgptpeer(master, flags) {
+        Err(Errno::INVAL | Errno::NOTTY) => {
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+            Ok(open(ptsname(master, Vec::new())?, flags, Mode::empty())?)
+        }
+        slave => Ok(slave?),
+    }
 }
 
 /// The client's `TERM`, if it can be one.

@@ -10,6 +10,7 @@ use rustix::termios::tcgetpgrp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::program::Started;
 use super::session::Session;
 use super::{pty, signals};
 use crate::control::message::Exit;
@@ -30,6 +31,8 @@ pub struct Running {
     exit: Option<oneshot::Sender<Exit>>,
     /// True from the moment of hand-over.
     ending: watch::Receiver<bool>,
+    /// Why, for whoever is at the terminal.
+    farewell: &'static str,
 }
 
 /// Why a program is not waited for any longer.
@@ -42,10 +45,10 @@ enum Turn {
 
 impl Running {
     pub fn new(
-        mut child: Child,
-        master: Option<OwnedFd>,
+        Started { mut child, master, .. }: Started,
         (orders, exit): (mpsc::Receiver<Order>, oneshot::Sender<Exit>),
         ending: watch::Receiver<bool>,
+        farewell: &'static str,
     ) -> Result<Self, String> {
         let pid = i32::try_from(child.id()).expect("the kernel's own type");
         let leader = Process::open(pid).and_then(|process| process.ok_or(io::ErrorKind::NotFound.into()));
@@ -57,7 +60,7 @@ impl Running {
                 return Err(format!("a program can't be watched: {error}{}", left.unwrap_or_default()));
             }
         };
-        Ok(Self { child, leader, session: Session(pid), master, orders, exit: Some(exit), ending })
+        Ok(Self { child, leader, session: Session(pid), master, orders, exit: Some(exit), ending, farewell })
     }
 
     /// The whole life of a program.
@@ -101,7 +104,7 @@ impl Running {
 
     async fn say_farewell(&mut self) {
         if let Some(master) = &self.master {
-            let text = format!("the boot continues; this ends in {} s", FAREWELL.as_secs());
+            let text = format!("{}; this ends in {} s", self.farewell, FAREWELL.as_secs());
             if let Err(error) = pty::tell(master, &text) {
                 log::debug!("a terminal takes no farewell: {error}");
             }

@@ -68,7 +68,7 @@ impl Session {
             for process in &members {
                 for signal in signals {
                     // It may have ended by now, which is what is wanted.
-                    let _ = rustix::process::pidfd_send_signal(process, *signal);
+                    let _ = process.signal(*signal);
                 }
             }
             let ended = async {

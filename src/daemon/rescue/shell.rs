@@ -1,7 +1,7 @@
 //! Which shell there is.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::root::Root;
 
@@ -10,7 +10,7 @@ use crate::root::Root;
 pub struct Shell {
     pub path: PathBuf,
     /// A multi-call binary goes by it.
-    pub name: &'static str,
+    pub name: String,
 }
 
 /// What `sh` is in images without a file of that name.
@@ -37,12 +37,16 @@ pub fn plain(root: &Root) -> Result<Shell, String> {
     first(root, PLAIN.iter().chain(&BASH))
 }
 
+/// The one at this path, if it is a program.
+pub fn at(root: &Root, path: &Path) -> Option<Shell> {
+    let name = path.file_name()?.to_str()?.to_owned();
+    let path = root.join(path);
+    let executable = std::fs::metadata(&path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0);
+    executable.then_some(Shell { path, name })
+}
+
 fn first<'a>(root: &Root, mut places: impl Iterator<Item = &'a (&'static str, &'static str)>) -> Result<Shell, String> {
-    let found = places.find_map(|&(path, name)| {
-        let path = root.join(path);
-        let executable = std::fs::metadata(&path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0);
-        executable.then_some(Shell { path, name })
-    });
+    let found = places.find_map(|&(path, name)| Some(Shell { name: name.to_owned(), ..at(root, path.as_ref())? }));
     found.ok_or_else(|| {
         "this image has no shell: none of sh, bash, dash, ash and busybox is in /bin, /usr/bin or /sbin".to_owned()
     })

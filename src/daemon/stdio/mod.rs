@@ -35,10 +35,15 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 const HERE: &str = "standard input";
 
 /// Serves until the stream has ended, or for a listening socket until a signal.
-pub fn main(root: Root) -> anyhow::Result<()> {
+///
+/// With `system`, nothing boots here and nothing is to be unlocked: who logs in gets a login shell.
+pub fn main(root: Root, system: bool) -> anyhow::Result<()> {
     let given = inherited::find()?;
     inherited::silence(&given)?;
-    kmsg::start(&root);
+    match system {
+        true => kmsg::start_on_stderr(), // whoever started it keeps a log
+        false => kmsg::start(&root),
+    }
     for refused in hardening::keep_memory_private() {
         log::warn!("ignoring: {refused}");
     }
@@ -47,10 +52,10 @@ pub fn main(root: Root) -> anyhow::Result<()> {
     }
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().max_blocking_threads(STARTERS).thread_stack_size(STARTER_STACK);
-    runtime.build().context("starting the runtime")?.block_on(run(root, given))
+    runtime.build().context("starting the runtime")?.block_on(run(root, given, system))
 }
 
-async fn run(root: Root, given: Vec<Given>) -> anyhow::Result<()> {
+async fn run(root: Root, given: Vec<Given>, system: bool) -> anyhow::Result<()> {
     let mut lifecycle = Lifecycle::start().context("taking over the signals")?.0;
     let (entrance, arrivals) = Entrance::new();
     let (mut bringing, mut relays) = (JoinSet::new(), Vec::new());
@@ -72,13 +77,17 @@ async fn run(root: Root, given: Vec<Given>) -> anyhow::Result<()> {
         entrance.enter(Arrival { stream, origin }).await?;
     }
     drop(entrance); // what listens has its own
-    let served = match UnixStream::connect(root.join(SOCKET)).await {
+    let daemon = match system {
+        true => Err(ErrorKind::NotFound.into()), // if there is one, it is another machine's, or the initramfs's
+        false => UnixStream::connect(root.join(SOCKET)).await,
+    };
+    let served = match daemon {
         Ok(_) => tokio::select! {
             handed = hand_over(&root, arrivals, &mut relays) => handed,
             _ = lifecycle.reason() => return Ok(()), // the daemon sees the end of the stream
         },
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-            small_house::serve(&root, arrivals, &mut lifecycle).await
+            small_house::serve(&root, arrivals, &mut lifecycle, system).await
         }
         Err(error) => Err(error).with_context(|| format!("connecting to the daemon at {SOCKET}")),
     };

@@ -23,9 +23,18 @@ use crate::root::Root;
 const NO_DAEMON: &str = "no vestibule daemon runs on this machine (vestibule serve), and only that can do it";
 
 /// Serves whoever arrives until nobody can arrive any more and all have left, or until a signal.
-pub async fn serve(root: &Root, arrivals: mpsc::Receiver<Arrival>, lifecycle: &mut Lifecycle) -> anyhow::Result<()> {
-    let config = Config::load(root);
-    if config.disabled {
+///
+/// `system`: all of it is a login to the system that runs here.
+pub async fn serve(
+    root: &Root,
+    arrivals: mpsc::Receiver<Arrival>,
+    lifecycle: &mut Lifecycle,
+    system: bool,
+) -> anyhow::Result<()> {
+    let mut config = Config::load(root);
+    if system {
+        config.roles = config.roles.in_a_system();
+    } else if config.disabled {
         bail!("disabled by rd.vestibule=0 on the kernel command line");
     }
     let mut problems = config.problems.clone();
@@ -35,11 +44,14 @@ pub async fn serve(root: &Root, arrivals: mpsc::Receiver<Arrival>, lifecycle: &m
     let rescue = Arc::new(Rescue::new(root.clone(), Resolver::alone(root)));
     let console = Console::new(root.clone(), None);
     let house = Arc::new(SmallHouse { console, rescue: rescue.clone(), statuses });
-    let outside = Outside { port: None, arrivals, stopping: stopped, once: None };
+    let outside = Outside { port: None, arrivals, stopping: stopped, once: None, fresh_keys: system };
     let Some(mut listener) = start_listener(config, root, house, outside, &mut problems) else {
         bail!("{}", problems.last().map_or("no SSH", String::as_str));
     };
-    problems.push("no vestibule daemon runs on this machine: nothing can be unlocked by this connection".to_owned());
+    if !system {
+        problems
+            .push("no vestibule daemon runs on this machine: nothing can be unlocked by this connection".to_owned());
+    }
     status.send_modify(|status| Arc::make_mut(status).problems = problems);
     let all_left = tokio::select! {
         ended = &mut listener => Some(ended),

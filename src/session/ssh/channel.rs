@@ -32,6 +32,8 @@ pub struct Work {
     pub served: Served,
     /// True when the boot continues.
     pub leaving: watch::Receiver<bool>,
+    /// Why, for the user.
+    pub farewell: &'static str,
 }
 
 impl Work {
@@ -99,8 +101,13 @@ impl Work {
 
     async fn program(&self, start: Start) -> Exit {
         let sftp = start.what == What::Sftp;
-        let side =
-            Side { client: &self.client, write: &self.write, inbox: &self.served.inbox, leaving: self.leaving.clone() };
+        let side = Side {
+            client: &self.client,
+            write: &self.write,
+            inbox: &self.served.inbox,
+            leaving: self.leaving.clone(),
+            farewell: self.farewell,
+        };
         match program::run(start, side).await {
             Ok(exit) => exit,
             Err(reason) => {

@@ -51,6 +51,7 @@ pub struct Connection {
     pub(super) listeners: Listeners,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) leaving: watch::Receiver<bool>,
+    pub(super) farewell: &'static str,
 }
 
 /// Where the session process and its connection tell each other how far they are.
@@ -59,6 +60,8 @@ pub struct Ties {
     pub progress: watch::Sender<Progress>,
     /// True when the boot continues.
     pub leaving: watch::Receiver<bool>,
+    /// Why, for users.
+    pub farewell: &'static str,
 }
 
 impl Connection {
@@ -75,6 +78,7 @@ impl Connection {
             listeners: Listeners::default(),
             progress: ties.progress,
             leaving: ties.leaving,
+            farewell: ties.farewell,
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Side<'a> {
     pub inbox: &'a Inbox,
     /// True when the boot continues.
     pub leaving: watch::Receiver<bool>,
+    /// Why it leaves, for the user.
+    pub farewell: &'static str,
 }
 
 /// Runs it. An error says for a person why it could not be started.
@@ -59,7 +61,7 @@ pub async fn run(start: Start, mut side: Side<'_>) -> Result<Exit, String> {
     let (inbox, client, write) = (side.inbox, side.client, side.write);
     let input = ends.input.take(inbox);
     let orders = orders(inbox, client, number);
-    let farewell = farewell(&mut side.leaving, write, terminal);
+    let farewell = farewell((&mut side.leaving, side.farewell), write, terminal);
     tokio::select! {
         (exit, (), ()) = async { tokio::join!(exit, output, error) } => exit,
         never = async { tokio::join!(input, orders, farewell).1 } => match never {},
@@ -166,12 +168,12 @@ async fn orders(inbox: &Inbox, client: &Client, start: u32) -> Infallible {
     }
 }
 
-/// Tells the user once that the boot continues; the daemon ends the program.
-async fn farewell(leaving: &mut watch::Receiver<bool>, write: &ChannelWriteHalf<Msg>, terminal: bool) {
+/// Tells the user once that the boot continues, or why else; the daemon ends the program.
+async fn farewell((leaving, why): (&mut watch::Receiver<bool>, &str), write: &ChannelWriteHalf<Msg>, terminal: bool) {
     if leaving.wait_for(|leaving| *leaving).await.is_err() {
         return;
     }
-    let text = "vestibule: the boot continues; what runs here ends now";
+    let text = format!("vestibule: {why}; what runs here ends now");
     let _ = match terminal {
         true => write.data_bytes(format!("\r\n{text}\r\n").into_bytes()).await,
         false => write.extended_data_bytes(STDERR, format!("{text}\n").into_bytes()).await,

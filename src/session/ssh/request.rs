@@ -70,7 +70,9 @@ pub fn plan(wanted: Wanted, prelude: Prelude, role: &str, grants: &Grants) -> Pl
     prelude.environment.extend(original.map(|line| ("SSH_ORIGINAL_COMMAND".to_owned(), line)));
     match forced.as_str() {
         INTERNAL_SFTP => program(What::Sftp, Prelude { terminal: None, ..prelude }),
-        line => asked(line.as_bytes(), prelude).unwrap_or_else(|prelude| program(What::Exec(line.into()), prelude)),
+        line => {
+            asked(line.as_bytes(), prelude, grants).unwrap_or_else(|prelude| program(What::Exec(line.into()), prelude))
+        }
     }
 }
 
@@ -87,7 +89,7 @@ fn free(wanted: Wanted, prelude: Prelude, role: &str, grants: &Grants) -> Plan {
             denied(role, "has no screen and no shell here; use sftp or scp")
         }
         Wanted::Login | Wanted::Line(b"") => denied(role, "has no screen and no shell here; ask for help"),
-        Wanted::Line(line) => match asked(line, prelude) {
+        Wanted::Line(line) => match asked(line, prelude, grants) {
             Ok(plan) => plan,
             Err(prelude) if grants.exec => program(What::Exec(line.to_vec()), prelude),
             Err(_) => {
@@ -101,9 +103,9 @@ fn free(wanted: Wanted, prelude: Prelude, role: &str, grants: &Grants) -> Plan {
 }
 
 /// One of our own commands; an error gives back what is needed for a program.
-fn asked(line: &[u8], prelude: Prelude) -> Result<Plan, Prelude> {
+fn asked(line: &[u8], prelude: Prelude, grants: &Grants) -> Result<Plan, Prelude> {
     let Ok(line) = std::str::from_utf8(line) else { return Err(prelude) };
-    if !command::is_ours(line) {
+    if grants.system || !command::is_ours(line) {
         return Err(prelude);
     }
     Ok(match command::parse(line) {
@@ -169,6 +171,19 @@ mod tests {
         }
         assert!(matches!(planned("root", None, Line(b"unlock --wait x")), Plan::Say { status: 2, .. }));
         assert!(matches!(planned("peek", None, Line(b"help")), Plan::Say { status: 0, .. }));
+    }
+
+    #[test]
+    fn in_a_system_all_words_are_its_own() {
+        let grants = Roles::default().in_a_system().find("root").unwrap().grants.clone();
+        let planned = |grants: &Grants, wanted| plan(wanted, Prelude::default(), "root", grants);
+        assert_eq!(planned(&grants, Wanted::Login), run(What::Shell, None));
+        assert_eq!(planned(&grants, Wanted::Sftp), run(What::Sftp, None));
+        for line in ["reboot", "status --json", "help", "id"] {
+            assert_eq!(planned(&grants, Wanted::Line(line.as_bytes())), run(What::Exec(line.into()), None));
+        }
+        let forced = grants.narrowed_by(&Narrowing { command: Some("status".to_owned()), ..Narrowing::default() });
+        assert_eq!(planned(&forced, Wanted::Login), run(What::Exec(b"status".to_vec()), None));
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl Connection {
             handle: session.handle(),
             served,
             leaving: self.leaving.clone(),
+            farewell: self.farewell,
         };
         let running = Running::new(&self.progress);
         crate::task::spawn(async move {

@@ -1,0 +1,128 @@
+//! What a service prints: one pipe for its whole life, over all its restarts, into the log.
+//!
+//! The service's end is open for reading as well. So a service whose supervisor was killed isn't killed by the next line that
+//! it prints (SIGPIPE): it can print 64 KiB more, and then waits until the next supervisor reads on. pipe(7), proc(5).
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::fs::OFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::lines::Lines;
+
+/// Read in one go, in bytes: others want to be heard as well.
+const AT_ONCE: usize = 64 * 1024;
+
+pub struct Output {
+    /// Never waits.
+    reader: File,
+    writer: OwnedFd,
+    lines: Lines,
+}
+
+impl Output {
+    pub fn new() -> io::Result<Self> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::fs::fcntl_setfl(&reader, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        // Without /proc, or where a policy forbids it, the service has an ordinary pipe.
+        let writer = open(&by_number(&writer), true).map_or(writer, OwnedFd::from);
+        Ok(Self { reader: reader.into(), writer, lines: Lines::default() })
+    }
+
+    /// The one that this process was given, as its supervisor has recorded it; nothing if it has closed it.
+    pub fn of(pid: i32, inode: u64) -> Option<Self> {
+        let directory = PathBuf::from(format!("/proc/{pid}/fd"));
+        let name = format!("pipe:[{inode}]");
+        let mut entries = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
+        let found = entries.find(|path| std::fs::read_link(path).is_ok_and(|to| to.as_os_str() == name.as_str()))?;
+        let reader = open(&found, false).ok()?;
+        let writer = open(&found, true).ok()?.into();
+        // The number could have gone to another process meanwhile.
+        (reader.metadata().ok()?.ino() == inode).then_some(Self { reader, writer, lines: Lines::default() })
+    }
+
+    /// By which it is found again.
+    pub fn inode(&self) -> Option<u64> {
+        self.reader.metadata().ok().map(|found| found.ino())
+    }
+
+    /// For a program's standard output and error.
+    pub fn ends(&self) -> io::Result<(Stdio, Stdio)> {
+        Ok((self.writer.try_clone()?.into(), self.writer.try_clone()?.into()))
+    }
+
+    /// Hands out the lines that are there.
+    pub fn read(&mut self, mut line: impl FnMut(&[u8])) {
+        let mut buffer = [0; 4096];
+        let mut so_far = 0;
+        while so_far < AT_ONCE {
+            match self.reader.read(&mut buffer) {
+                Ok(length) if length > 0 => {
+                    so_far += length;
+                    self.lines.push(&buffer[..length], &mut line);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // No more for now. It has no end as long as the other end is ours.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    /// The program has ended: its last words, also without the end of a line.
+    pub fn finish(&mut self, mut line: impl FnMut(&[u8])) {
+        self.read(&mut line);
+        self.lines.flush(line);
+    }
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+fn by_number(descriptor: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd()).into()
+}
+
+/// Opens a pipe again: to read without waiting, or to write (and read) as a program expects it.
+fn open(path: &Path, write: bool) -> io::Result<File> {
+    let flags = if write { OFlags::empty() } else { OFlags::NONBLOCK };
+    let flags = (flags | OFlags::NOCTTY).bits().cast_signed();
+    std::fs::OpenOptions::new().read(true).write(write).custom_flags(flags).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn another_supervisor_reads_on_and_nobody_dies_of_a_lost_reader() {
+        let mut output = Output::new().unwrap();
+        let mut theirs = File::from(output.writer.try_clone().unwrap());
+        let inode = output.inode().unwrap();
+        theirs.write_all(b"one\ntwo").unwrap();
+        let mut lines = Vec::new();
+        output.read(|line| lines.push(line.to_vec()));
+        assert_eq!(lines, [b"one"]);
+        output.finish(|line| lines.push(line.to_vec()));
+        assert_eq!(lines, [b"one", b"two"]);
+
+        drop(output);
+        theirs.write_all(b"three\n").unwrap(); // would be an error without a reader
+        let pid = std::process::id().cast_signed();
+        let mut next = Output::of(pid, inode).unwrap();
+        lines.clear();
+        next.read(|line| lines.push(line.to_vec()));
+        assert_eq!(lines, [b"three"]);
+        assert!(Output::of(pid, inode + 1_000_000).is_none());
+        drop((next, theirs));
+        assert!(Output::of(pid, inode).is_none());
+    }
+}
