@@ -2,13 +2,14 @@
 //! [`super::plan`].
 
 use std::collections::HashSet;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use rustix::fs::{StatVfsMountFlags as Has, statvfs};
+use rustix::fs::{StatVfsMountFlags as Has, fstat, statvfs};
 use serde::Serialize;
 
 use super::definition::{Mount, What};
@@ -196,10 +197,10 @@ fn make_one(mount: &Mount, place: &Place, journal: &mut Journal, state: &State) 
             .is_dir(),
         What::New { .. } => true,
     };
-    make_target(place, &mount.target, is_directory)?;
+    let target = make_target(place, &mount.target, is_directory)?;
     journal.intend(&mount.target);
     write(state, journal)?;
-    let done = mount_at(mount, place);
+    let done = mount_at(mount, place, &target);
     match done {
         Ok(_) => {
             let (outside, table) = (place.outside(&mount.target), table()?);
@@ -216,31 +217,33 @@ fn make_one(mount: &Mount, place: &Place, journal: &mut Journal, state: &State) 
     done
 }
 
-fn make_target(place: &Place, target: &Path, is_directory: bool) -> anyhow::Result<()> {
+/// Hold of the mount point, which is made if it is missing.
+fn make_target(place: &Place, target: &Path, is_directory: bool) -> anyhow::Result<OwnedFd> {
     let shown = place.outside(target);
-    match place.node(target)? {
-        Some((_, kind)) if kind.is_dir() == is_directory => return Ok(()),
-        Some(_) if is_directory => bail!("{} is no directory: remove it, or choose another target", shown.display()),
-        Some(_) => bail!("{} is a directory, and the source a file: choose another target", shown.display()),
-        None => {}
-    }
     let missing = || format!("the mount point {} is missing, and can't be made: make it", shown.display());
-    if is_directory {
-        // As everybody has it; seen when nothing is mounted there.
-        let mode = if target == Path::new("/tmp") { 0o1777 } else { 0o755 };
-        return place.make_directory(target, mode).with_context(missing);
+    if place.node(target)?.is_none() {
+        if is_directory {
+            // As everybody has it; seen when nothing is mounted there.
+            let mode = if target == Path::new("/tmp") { 0o1777 } else { 0o755 };
+            place.make_directory(target, mode).with_context(missing)?;
+        } else {
+            let parent = target.parent().unwrap_or(Path::new("/"));
+            place.make_directory(parent, 0o755).and_then(|()| place.write(target, b"", 0o644)).with_context(missing)?;
+        }
     }
-    let parent = target.parent().unwrap_or(Path::new("/"));
-    place.make_directory(parent, 0o755).and_then(|()| place.write(target, b"", 0o644)).with_context(missing)
+    match place.node(target)?.with_context(missing)? {
+        (node, kind) if kind.is_dir() == is_directory => Ok(node),
+        _ if is_directory => bail!("{} is no directory: remove it, or choose another target", shown.display()),
+        _ => bail!("{} is a directory, and the source a file: choose another target", shown.display()),
+    }
 }
 
-/// Mounts it; if it fails, something may be mounted nevertheless.
-fn mount_at(wanted: &Mount, place: &Place) -> anyhow::Result<Option<String>> {
+/// Mounts it on the target that is held: its name may lead elsewhere by now, as users of the chroot may own the directory that
+/// has it. If it fails, something may be mounted nevertheless.
+fn mount_at(wanted: &Mount, place: &Place, target: &OwnedFd) -> anyhow::Result<Option<String>> {
     let is_bind = matches!(wanted.what, What::Bind(_));
     let options = options::parse(&wanted.options, is_bind).map_err(anyhow::Error::msg)?;
-    let (parent, name) = place.parent(&wanted.target)?;
-    // Its last name leads into the new mount as soon as there is one, and until then to what was looked at above.
-    let at = by_descriptor(&parent).join(name);
+    let at = by_descriptor(target);
     let none = None::<&str>;
     let mut note = None;
     match &wanted.what {
@@ -260,6 +263,15 @@ fn mount_at(wanted: &Mount, place: &Place) -> anyhow::Result<Option<String>> {
             }
         }
     }
+    // From here on it is the mount itself, and no other, that is changed.
+    let mounted = place.node(&wanted.target)?.filter(|(node, _)| !is_same(node, target).unwrap_or(true));
+    let (mounted, _) = mounted.with_context(|| {
+        format!(
+            "somebody has moved the mount point while it was mounted: it is on {}; unmount it there (umount -l)",
+            std::fs::read_link(&at).unwrap_or_default().display()
+        )
+    })?;
+    let at = by_descriptor(&mounted);
     // Else what is mounted or unmounted below would come and go outside, too.
     mount(none, &at, none, MsFlags::MS_PRIVATE, none)
         .context("keeping what is mounted below it from the rest of the machine")?;
@@ -299,6 +311,15 @@ fn undo_one(place: &Place, step: &Undo, deadline: Duration) -> anyhow::Result<Op
         .then(|| format!("{shown} ({}), which somebody has mounted in the chroot, is undone, too", step.mounted.kind));
     let since = Instant::now();
     loop {
+        // By its name; so it has to be seen there.
+        let id = match place.node(&target)? {
+            Some((node, _)) => mount_id(&node)?.unwrap_or(step.mounted.id),
+            None => 0,
+        };
+        ensure!(
+            id == step.mounted.id,
+            "{shown} can't be reached, as another mount stands before it, or a directory was renamed: undo that first"
+        );
         match unmount(place, &target, MntFlags::empty()) {
             Ok(()) => return Ok(said),
             Err(error) if error.downcast_ref::<Errno>() != Some(&Errno::EBUSY) => {
@@ -318,6 +339,22 @@ fn undo_one(place: &Place, step: &Undo, deadline: Duration) -> anyhow::Result<Op
 fn unmount(place: &Place, target: &Path, flags: MntFlags) -> anyhow::Result<()> {
     let (parent, name) = place.parent(target)?;
     Ok(umount2(&by_descriptor(&parent).join(name), flags | MntFlags::UMOUNT_NOFOLLOW)?)
+}
+
+/// Whether two are one directory or file, and in one mount.
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> anyhow::Result<bool> {
+    let identity = |node: &OwnedFd| -> anyhow::Result<_> {
+        let found = fstat(node).context("looking at a mount point")?;
+        Ok((mount_id(node)?, found.st_dev, found.st_ino))
+    };
+    Ok(identity(one)? == identity(other)?)
+}
+
+/// The mount that it is in, by the number that mountinfo has; nothing where the kernel doesn't say (before Linux 3.15).
+fn mount_id(node: &OwnedFd) -> anyhow::Result<Option<u64>> {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", node.as_raw_fd()))
+        .context("asking for the mount that a descriptor is in (is /proc mounted?)")?;
+    Ok(about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()))
 }
 
 fn inside(place: &Place, outside: &Path) -> Option<PathBuf> {

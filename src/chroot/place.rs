@@ -15,6 +15,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::processes::is_within;
+
+/// The first process, by its number; of a container, the container's.
+const INIT: i32 = 1;
+
 /// Hold of the directory, for as long as this lives.
 pub struct Place {
     root: OwnedFd,
@@ -47,7 +52,13 @@ impl Place {
             (found.st_dev, found.st_ino) != (slash.st_dev, slash.st_ino),
             "{shown} is the running system's own /, and no chroot: name the directory that has the other system"
         );
-        Ok(Self { root, path: canonical })
+        let place = Self { root, path: canonical };
+        ensure!(
+            !is_within(INIT, &place),
+            "{} has this machine's first process in it: it is a running system, and no chroot",
+            place.path.display()
+        );
+        Ok(place)
     }
 
     /// Canonical, as seen from outside.
@@ -113,13 +124,9 @@ impl Place {
             match mkdirat(&parent, *name, mode) {
                 Err(Errno::EXIST) => {}
                 // The umask has taken its share; a directory that is there has the mode that it was given.
-                Ok(()) => nix::sys::stat::fchmodat(
-                    &parent,
-                    *name,
-                    nix::sys::stat::Mode::from_bits_truncate(mode.bits()),
-                    nix::sys::stat::FchmodatFlags::FollowSymlink,
-                )
-                .with_context(|| format!("setting the mode of {}", shown.display()))?,
+                Ok(()) => {
+                    set_mode(&parent, name, mode).with_context(|| format!("setting the mode of {}", shown.display()))?
+                }
                 Err(error) => return Err(error).with_context(|| format!("making the directory {}", shown.display())),
             }
         }
@@ -187,6 +194,14 @@ fn names(path: &Path) -> anyhow::Result<Vec<&OsStr>> {
         }
     };
     path.components().filter_map(name).collect()
+}
+
+/// Of a directory that was just made; who may write beside it could have put something else in its place.
+fn set_mode(parent: &OwnedFd, name: &OsStr, mode: Mode) -> anyhow::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(parent, name, flags, Mode::empty())?;
+    ensure!(fstat(&made)?.st_uid == nix::unistd::geteuid().as_raw(), "somebody else has put another one there");
+    Ok(fchmod(&made, mode)?)
 }
 
 fn write_new(parent: &OwnedFd, name: &str, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
