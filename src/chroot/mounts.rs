@@ -13,7 +13,7 @@ use rustix::fs::{StatVfsMountFlags as Has, fstat, statvfs};
 use serde::Serialize;
 
 use super::definition::{Mount, What};
-use super::mountinfo::Table;
+use super::mountinfo::{Mounted, Table};
 use super::place::{Place, by_descriptor};
 use super::plan::{Found, Journal, Undo};
 use super::state::State;
@@ -200,6 +200,7 @@ fn make_one(mount: &Mount, place: &Place, journal: &mut Journal, state: &State) 
     let target = make_target(place, &mount.target, is_directory)?;
     journal.intend(&mount.target);
     write(state, journal)?;
+    let before = table()?;
     let done = mount_at(mount, place, &target);
     match done {
         Ok(_) => {
@@ -208,11 +209,15 @@ fn make_one(mount: &Mount, place: &Place, journal: &mut Journal, state: &State) 
             journal.made(&mount.target, mounted);
             write(state, journal)?;
         }
-        // Without its options it must not stay.
-        Err(_) if table()?.at(&place.outside(&mount.target)).is_some() => {
-            unmount(place, &mount.target, MntFlags::MNT_DETACH).context("undoing what could be done of it")?;
+        // Without its options it must not stay; nor where it is called otherwise by now.
+        Err(_) => {
+            let (after, ground) = (table()?, mount_id(&target)?);
+            let is_new = |mounted: &&Mounted| before.all().all(|other| other.id != mounted.id);
+            let own = after.all().filter(is_new).filter(|mounted| ground.is_none_or(|id| id == mounted.parent));
+            for target in own.filter_map(|mounted| inside(place, &mounted.target)) {
+                unmount(place, &target, MntFlags::MNT_DETACH).context("undoing what could be done of it")?;
+            }
         }
-        Err(_) => {}
     }
     done
 }
@@ -265,12 +270,7 @@ fn mount_at(wanted: &Mount, place: &Place, target: &OwnedFd) -> anyhow::Result<O
     }
     // From here on it is the mount itself, and no other, that is changed.
     let mounted = place.node(&wanted.target)?.filter(|(node, _)| !is_same(node, target).unwrap_or(true));
-    let (mounted, _) = mounted.with_context(|| {
-        format!(
-            "somebody has moved the mount point while it was mounted: it is on {}; unmount it there (umount -l)",
-            std::fs::read_link(&at).unwrap_or_default().display()
-        )
-    })?;
+    let (mounted, _) = mounted.context("somebody has renamed the mount point meanwhile; try again")?;
     let at = by_descriptor(&mounted);
     // Else what is mounted or unmounted below would come and go outside, too.
     mount(none, &at, none, MsFlags::MS_PRIVATE, none)
