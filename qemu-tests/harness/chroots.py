@@ -1,11 +1,14 @@
 """The trees that tests of `vestibule chroot` use: below tests/chroot each gets a layer of its own above one. Needs root."""
 
+import os
 from pathlib import Path
 
 from . import trees
 from .cache import cached, key
 from .tools import Failure, run
 
+# debootstrap mounts /proc in the tree; whoever is killed meanwhile leaves no mount, and no test sees one.
+ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 SUITE = "bookworm"
 # What is served and asked for by the tests: an SSH server of the chroot's own. Its host keys are made inside, by the test.
 PACKAGES = ("openssh-server",)
@@ -43,14 +46,15 @@ def _make_debian(directory):
     log = directory.with_suffix(".log")
     log.unlink(missing_ok=True)
     run(
-        ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, directory, trees.mirror()],
+        [*ALONE, "debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, directory, trees.mirror()],
         deadline=trees.DEBOOTSTRAP_DEADLINE, log=log,
     )
     trees.in_tree(directory, FORGET_HOST_KEYS, log, trees.APT_DEADLINE)
 
 
 def _make_busybox(directory):
-    # cached() makes its directory as the caller's umask has it; a root is open to its users.
+    # A system is open to its users, whatever the caller's umask is; cached() has made the directory by that.
+    os.umask(0o022)
     directory.chmod(0o755)
     for name in DIRECTORIES.split():
         (directory / name).mkdir(parents=True)

@@ -141,6 +141,7 @@ impl Phone {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("vestibule-phone-{name}-{}-{number}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory); // of one that was killed and had the same number
         fs::create_dir(&directory).unwrap();
         let phone = Self(directory);
         phone.put_program(&phone.path("bin/getprop"), GETPROP);
@@ -211,6 +212,9 @@ impl Phone {
 
 impl Drop for Phone {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap();
+        let removed = fs::remove_dir_all(&self.0);
+        if !std::thread::panicking() {
+            removed.unwrap();
+        }
     }
 }

@@ -146,7 +146,8 @@ fn entering_is_a_login_at_the_same_terminal() {
         assert!(shown.contains("is:-sh:/") && shown.contains("/bin/zsh, the login shell"), "{shown}");
         assert!(shown.contains("/nowhere can't be entered"), "{shown}");
         fs::remove_file(lab.tree().join("etc/passwd")).unwrap();
-        let shown = typed(&lab, "x", "echo is:$0:$(pwd):$USER; exit 5\n");
+        let by_directory = format!("--root {}", lab.tree().display());
+        let shown = typed(&lab, &by_directory, "echo is:$0:$(pwd):$USER; exit 5\n");
         assert!(shown.contains("is:-sh:/root:root"), "{shown}");
         lab.well(&["stop", "x"]);
 

@@ -28,6 +28,9 @@ pub struct Outcome {
     pub err: String,
 }
 
+/// What hangs is ended, with all of its namespaces; in seconds.
+const TOO_LONG: &str = "600";
+
 /// A process that is killed when the test is done with it.
 pub struct Beside(pub Child);
 
@@ -49,9 +52,20 @@ pub fn on_own_machine(test: &str, body: impl FnOnce(Lab)) {
         return std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     let directory = env::temp_dir().join(format!("vestibule-{}-{}", std::process::id(), test.replace("::", "-")));
-    fs::create_dir(&directory).unwrap();
-    let again = Command::new("unshare")
-        .args(["--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc", "--"])
+    fs::create_dir_all(&directory).unwrap(); // one that was killed had the same number
+    let again = Command::new("timeout")
+        .args([
+            "--signal=KILL",
+            TOO_LONG,
+            "unshare",
+            "--mount",
+            "--pid",
+            "--net",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ])
         .arg(env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(VARIABLE, &directory)

@@ -59,6 +59,7 @@ fn in_a_namespace(test: &str) {
         return std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     let directory = std::env::temp_dir().join(format!("vestibule-full-disk-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&directory); // of one that was killed and had the same number
     fs::create_dir(&directory).unwrap();
     let again = Command::new("unshare")
         .arg("--mount")

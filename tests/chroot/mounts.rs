@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::lab::{Beside, Lab, on_own_machine, outcome, run, table, table_of, until};
 
@@ -114,9 +115,10 @@ fn killed_in_the_middle_and_run_again() {
         // The kernel kills whoever writes more than so much to a file: the journal grows before and after each mount.
         for most in (40..).step_by(23) {
             let mut start = lab.command(&["start", "x"]);
-            // SAFETY: setrlimit is a system call alone, without memory or locks (signal-safety(7)).
+            // SAFETY: setrlimit and sigaction are system calls alone, without memory or locks (signal-safety(7)).
             unsafe {
                 start.pre_exec(move || {
+                    signal(Signal::SIGXFSZ, SigHandler::SigDfl)?; // ignored by what Python starts
                     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
                     Ok(setrlimit(Resource::RLIMIT_FSIZE, most, most)?)
                 });

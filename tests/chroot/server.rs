@@ -90,7 +90,8 @@ fn our_own_server_needs_nothing_in_the_chroot() {
 
         // Who may no longer log in is known at once.
         fs::write(lab.tree().join("root/.ssh/authorized_keys"), "").unwrap();
-        assert_eq!(answer(&client, "true"), None);
+        let refused = outcome(&mut client.command("ssh", &["root@127.0.0.1", "true"]));
+        assert!(refused.err.contains("Permission denied"), "{refused:?}");
         client.is_let_in();
 
         let key = fs::read(lab.tree().join(HOST_KEY)).unwrap();
@@ -122,19 +123,30 @@ fn an_sshd_of_the_chroots_own() {
         trees::put(&lab, &tree);
         let service =
             "[[service]]\nname = \"sshd\"\ncommand = [\"/usr/sbin/sshd\", \"-D\", \"-e\", \"-p\", \"2222\"]\n";
-        lab.define("x", &["ssh = false\n", service, LOG].concat());
+        let somebodys = "[[service]]\nname = \"who\"\ncommand = [\"/bin/sh\", \"-c\", \"id; exec sleep 1000\"]\n\
+            user = \"www-data\"\ngroups = [\"games\"]\n";
+        lab.define("x", &["ssh = false\n", service, somebodys, LOG].concat());
         let before = table();
         let client = Client::new(&lab, PORT);
         client.is_let_in();
         lab.well(&["start", "x"]);
+        let is_who = |line: &str| line.contains("who: uid=33(www-data)") && line.contains("60(games)");
+        until("the other service to say who it is", || log(&lab).lines().any(is_who));
         let host_key = "etc/ssh/ssh_host_ed25519_key";
-        until("host keys to be made", || lab.tree().join("etc/ssh/ssh_host_ed25519_key.pub").exists());
+        until("host keys to be made", || lab.tree().join(host_key).exists());
         client.knows(host_key);
         until("the first login", || answer(&client, "true").is_some());
         let said = answer(&client, "id -u; . /etc/os-release; echo $VERSION_CODENAME");
         assert_eq!(said.as_deref(), Some("0\nbookworm\n"), "{}", log(&lab));
         let exec = lab.well(&["exec", "x", "--", "dpkg", "--print-architecture"]);
-        assert_eq!((exec.out.as_str(), exec.err.as_str()), ("amd64\n", ""));
+        let here = outcome(Command::new("dpkg").arg("--print-architecture").stdin(Stdio::null()));
+        assert_eq!((exec.out, exec.err), (here.out, String::new()));
+        fs::write(lab.path("batch"), format!("get /etc/os-release {}\n", lab.path("fetched").display())).unwrap();
+        let batch = lab.path("batch");
+        let sftp = outcome(&mut client.command("sftp", &["-b", batch.to_str().unwrap(), "root@127.0.0.1"]));
+        assert_eq!(sftp.status, Some(0), "{sftp:?}");
+        let release = fs::read_to_string(lab.path("fetched")).unwrap();
+        assert!(release.contains("VERSION_CODENAME=bookworm"), "{release}");
         let shown = typed(&lab, "x", "echo is:$0:$(pwd):$(jobs | wc -l); exit 5\n");
         assert!(shown.contains("is:-bash:/root:0") && !shown.contains("no job control"), "{shown}");
         lab.well(&["stop", "x"]);
