@@ -92,6 +92,15 @@ fn our_own_server_needs_nothing_in_the_chroot() {
         fs::write(lab.tree().join("root/.ssh/authorized_keys"), "").unwrap();
         assert_eq!(answer(&client, "true"), None);
         client.is_let_in();
+        // Nor does it let in anybody when others could have said so.
+        let mode = |mode| fs::set_permissions(lab.tree().join("root/.ssh"), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o777);
+        assert_eq!(answer(&client, "true"), None);
+        until("the log to say why", || log(&lab).contains("log in: chmod go-w /root/.ssh\n"));
+        let said = lab.well(&["start", "x"]).err;
+        assert!(said.contains("chmod go-w ") && said.contains("/tree/root/.ssh\n"), "{said}");
+        mode(0o700);
+        assert!(answer(&client, "true").is_some(), "{}", log(&lab));
 
         let key = fs::read(lab.tree().join(HOST_KEY)).unwrap();
         lab.well(&["restart", "x"]);
