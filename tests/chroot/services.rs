@@ -373,11 +373,11 @@ fn process_of(supervised: &Supervised, name: &str) -> Running {
     running(supervised.services.iter().find(|service| service.name == name).unwrap().pid.unwrap())
 }
 
-fn running(pid: i32) -> Running {
+pub fn running(pid: i32) -> Running {
     Running::of(pid).unwrap()
 }
 
-fn kill(process: Running) {
+pub fn kill(process: Running) {
     assert!(process.signal(Signal::SIGKILL));
     assert!(process.ended_by(Instant::now() + DEADLINE));
 }
