@@ -185,17 +185,10 @@ fn an_sshd_of_the_chroots_own() {
     });
 }
 
-/// What is tested is linked to this machine's C library. What is released is static, and needs nothing in the tree. And the
-/// machine may be so busy that a login takes longer than it should.
+/// The machine may be so busy that a login takes longer than it should.
 pub fn put_needs_of_the_test(lab: &Lab) {
     lab.put("tree/etc/vestibule/config.toml", "login-seconds = 60\n");
-    let linked = outcome(Command::new("ldd").arg(env!("CARGO_BIN_EXE_vestibule")).stdin(Stdio::null()));
-    let words = linked.out.split_whitespace().filter(|word| word.starts_with('/'));
-    for path in words {
-        let inside = lab.tree().join(&path[1..]);
-        fs::create_dir_all(inside.parent().unwrap()).unwrap();
-        fs::copy(path, inside).unwrap();
-    }
+    lab.put_libraries();
 }
 
 /// An OpenSSH client, with a key that root of the tree may log in with, if `authorized`.
