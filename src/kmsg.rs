@@ -51,7 +51,7 @@ impl Log for KernelLog {
         let line = line(record.level(), &record.args().to_string());
         let write = |device| OpenOptions::new().append(true).open(device).and_then(|mut file| file.write_all(&line));
         if self.device.as_ref().is_none_or(|device| write(device).is_err()) {
-            // Standard error is the last resort; if that is closed too, there is nobody to tell.
+            // Standard error is the last resort; if that is closed too, or full and doesn't wait, there is nobody to tell.
             let _ = std::io::stderr().write_all(&line[line.iter().position(|b| *b == b'>').map_or(0, |at| at + 1)..]);
         }
     }

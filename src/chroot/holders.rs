@@ -37,6 +37,22 @@ fn is_on(link: &Path, mount: u64) -> bool {
 }
 
 fn named(pid: u32) -> String {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("{} ({pid})", name.trim_end())
+    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    shown(&name, pid)
+}
+
+/// A process calls itself what it likes (`PR_SET_NAME` of prctl(2)), and this is read at root's terminal.
+fn shown(name: &[u8], pid: u32) -> String {
+    format!("{} ({pid})", name.trim_ascii_end().escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_harm_no_terminal() {
+        assert_eq!(shown(b"sleep\n", 7), "sleep (7)");
+        assert_eq!(shown(b"\x1b[2J\xff\n\n", 7), r"\x1b[2J\xff (7)");
+    }
 }

@@ -10,13 +10,14 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
+use rustix::fs::fstat;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketType, bind, listen as listen_on, socket, sockopt};
 
 use super::definition::{Service, Ssh};
 use super::inside::Entering;
 use super::place::Place;
-use crate::config::AUTHORIZED_KEYS;
+use crate::config::{AUTHORIZED_KEYS, strict_modes};
 use crate::session::ssh::authorized_keys;
 
 /// Inside as well: the kernel knows which file it is, wherever that is.
@@ -136,6 +137,11 @@ pub fn lacking(place: &Place) -> Option<String> {
         match place.read(path.as_ref(), MAX_KEYS) {
             Ok(None) => {}
             Ok(Some(text)) => {
+                match changeable(place, path.as_ref()) {
+                    Ok(None) => {}
+                    Ok(fault) => return fault,
+                    Err(error) => return Some(format!("who may log in is not known: {error:#}")),
+                }
                 let (keys, _) = authorized_keys::parse(path, &String::from_utf8_lossy(&text));
                 let shown = outside(path);
                 let none = || format!("{} lists no usable key, so nobody could log in: put one there", shown.display());
@@ -151,10 +157,24 @@ pub fn lacking(place: &Place) -> Option<String> {
     ))
 }
 
+/// Who but root could change the file or a directory above it, for which the server will refuse it; and what to do.
+fn changeable(place: &Place, path: &Path) -> anyhow::Result<Option<String>> {
+    for part in path.ancestors() {
+        let shown = place.outside(part);
+        let (node, _) = place.node(part)?.with_context(|| format!("{} has just gone", shown.display()))?;
+        let found = fstat(&node).with_context(|| format!("looking at {}", shown.display()))?;
+        if let Some(fault) = strict_modes::fault(&shown, found.st_uid, found.st_mode) {
+            return Ok(Some(fault));
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::root::tests::Fixture;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn listens_where_it_is_told_and_says_where_it_cannot() {
@@ -176,10 +196,22 @@ mod tests {
         let said = lacking(&place).unwrap();
         assert!(said.contains("/tree/root/.ssh/authorized_keys"), "{said}");
         fixture.put("/tree/root/.ssh/authorized_keys", b"# none yet\n");
+        let set = |path: &str, mode| {
+            std::fs::set_permissions(fixture.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for path in ["/tree", "/tree/root", "/tree/root/.ssh", "/tree/root/.ssh/authorized_keys"] {
+            set(path, 0o755);
+        }
         assert!(lacking(&place).unwrap().contains("lists no usable key"));
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
         fixture.put("/tree/root/.ssh/authorized_keys", key.as_bytes());
         assert_eq!(lacking(&place), None);
+        for path in ["/tree", "/tree/root/.ssh", "/tree/root/.ssh/authorized_keys"] {
+            set(path, 0o777);
+            let said = lacking(&place).unwrap();
+            assert!(said.ends_with(&format!("chmod go-w {}", fixture.join(path).display())), "{said}");
+            set(path, 0o755);
+        }
     }
 
     #[test]

@@ -15,8 +15,10 @@ pub mod network;
 pub mod notify;
 pub mod role;
 pub mod role_entry;
+pub mod strict_modes;
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use crate::root::Root;
@@ -117,7 +119,7 @@ impl Config {
         };
         let (settings, ignored) = from_file.with(&command_line);
         problems.extend(ignored);
-        let authorized_keys = first_of(root, &AUTHORIZED_KEYS, &mut problems);
+        let authorized_keys = first_of(&AUTHORIZED_KEYS, &mut problems, |path| read(root, path));
         let host_key = secret(root, HOST_KEY, &mut problems);
         let dial_key = match settings.hubs.is_empty() {
             true => None,
@@ -142,11 +144,6 @@ impl Config {
             problems,
         }
     }
-}
-
-/// Path and content of the file that counts now. What can't be read admits nobody.
-pub fn authorized_keys(root: &Root) -> (String, String) {
-    first_of(root, &AUTHORIZED_KEYS, &mut Vec::new())
 }
 
 /// The entries with the content of their files; and a sentence for each that has to do without.
@@ -232,9 +229,13 @@ fn secret(root: &Root, path: &str, problems: &mut Vec<String>) -> Option<Secret>
     text.map(|text| Secret::new(text.into_bytes()))
 }
 
-fn first_of(root: &Root, paths: &[&str], problems: &mut Vec<String>) -> (String, String) {
+fn first_of(
+    paths: &[&str],
+    problems: &mut Vec<String>,
+    read: impl Fn(&str) -> Result<Option<String>, String>,
+) -> (String, String) {
     for path in paths {
-        match read(root, path) {
+        match read(path) {
             Ok(None) => {}
             Ok(Some(text)) => return ((*path).to_owned(), text),
             // Going on to the next file could let in somebody whom this one was meant to keep out.
@@ -274,9 +275,12 @@ fn read_text(path: &Path) -> std::io::Result<String> {
 }
 
 fn read_at_most(path: &Path, most: u64) -> std::io::Result<String> {
-    use std::io::Read;
+    read_opened(File::open(path)?, most)
+}
+
+fn read_opened(file: File, most: u64) -> std::io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    file.take(most + 1).read_to_string(&mut text)?;
     if text.len() as u64 > most {
         return Err(std::io::Error::new(ErrorKind::InvalidData, format!("it is larger than {} KiB", most >> 10)));
     }

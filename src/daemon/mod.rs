@@ -191,7 +191,7 @@ struct Outside {
     arrivals: mpsc::Receiver<Arrival>,
     stopping: watch::Receiver<bool>,
     once: Option<Stopper>,
-    /// Each connection goes by the keys that are authorised when it comes.
+    /// This is a running system: each connection goes by the keys that are authorised when it comes.
     fresh_keys: bool,
 }
 
@@ -239,7 +239,7 @@ fn start_listener(
         built,
         host_key: host_key.duplicate(),
         host_certificate: host_certificate.clone(),
-        authorized_keys: if fresh_keys { config::authorized_keys(&root) } else { authorized_keys.clone() },
+        authorized_keys: if fresh_keys { keys_of_a_system(&root) } else { authorized_keys.clone() },
         roles: roles.clone(),
         post_quantum_only,
         login_seconds,
@@ -247,6 +247,14 @@ fn start_listener(
     let login = Duration::from_secs(login_seconds);
     let listener = Listener { port, arrivals, setup, login, house, stopping, once };
     Some(crate::task::spawn(listener.run()))
+}
+
+/// As they are now.
+fn keys_of_a_system(root: &Root) -> (String, String) {
+    let mut problems = Vec::new();
+    let keys = config::strict_modes::authorized_keys(root, &mut problems);
+    problems.iter().for_each(|problem| log::error!("{problem}"));
+    keys
 }
 
 fn no_ssh(problems: &mut Vec<String>, reason: String) -> Option<JoinHandle<()>> {

@@ -10,6 +10,7 @@ pub mod ssh;
 mod stream;
 pub mod text;
 
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +74,8 @@ pub fn main() -> anyhow::Result<()> {
         let control = std::os::unix::net::UnixStream::from(std::io::stdout().as_fd().try_clone_to_owned()?);
         control.set_nonblocking(true).context("descriptor 1 is no control socket; this command is for the daemon")?;
         for reason in refused {
-            eprintln!("vestibule session: ignoring: {reason}");
+            // Where the log takes no more, people can log in all the same; `eprintln!` would end this process.
+            let _ = writeln!(std::io::stderr(), "vestibule session: ignoring: {reason}");
         }
         let (stream, table) = (Greeted::new(TcpStream::from_std(stream)?, IDENTIFICATION), Table::default());
         let stream = Paced::new(stream, table.backlog());

@@ -96,6 +96,16 @@ fn it_is_put_where_it_is_run() {
     put("data/adb/service.d", &install(&["debian.12"]));
     assert!(!there("system/etc/init.d").exists());
 
+    // Its file would have the same name.
+    phone.put("data/vestibule/chroots/debian_12.toml", b"root = \"/data/vestibule/other\"\n");
+    let other = install(&["debian_12"]);
+    assert_eq!((other.status.code(), text(&other.stdout).as_str()), (Some(1), ""), "{other:?}");
+    assert!(
+        text(&other.stderr).contains("data/adb/service.d/vestibule-debian_12 is there and starts another chroot"),
+        "{other:?}"
+    );
+    put("data/adb/service.d", &install(&["debian.12"]));
+
     // A place that can't be written to is passed by; where all are so, that is said.
     let frozen = |place: &str| format!("mount --bind {place} {place}; mount -o remount,bind,ro {place};");
     let [magisk, init] =

@@ -48,9 +48,9 @@ fn a_program_has_the_users_rights_and_nothing_of_outside() {
             ["HOME=/home/anna", "LANG=C.UTF-8", "LOGNAME=anna", path, "SHELL=/bin/sh", "TERM=screen", "USER=anna"];
         assert_eq!(env, expected);
 
-        // What the caller has open, ignores and masks stays with the caller.
+        // What the caller has open, ignores and masks stays with the caller, but for nohup(1).
         let careless = |program: &[&str]| {
-            let script = "trap '' INT QUIT TERM; umask 077; exec \"$@\" 7< /etc/passwd";
+            let script = "trap '' HUP INT QUIT TERM; umask 077; exec \"$@\" 7< /etc/passwd";
             let mut caller = Command::new("sh");
             caller.args(["-c", script, "sh", env!("CARGO_BIN_EXE_vestibule"), "--root"]).arg(&lab.directory);
             caller.args(["chroot", "exec", "--user", "anna", "x", "--"]).args(program).stdin(Stdio::null());
@@ -63,6 +63,7 @@ fn a_program_has_the_users_rights_and_nothing_of_outside() {
         let ignored = u64::from_str_radix(ignored.trim().trim_start_matches("SigIgn:\t"), 16).unwrap();
         let bits = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].map(|signal| 1u64 << (signal as i32 - 1));
         assert_eq!(ignored & bits.iter().sum::<u64>(), 0);
+        assert_ne!(ignored & 1 << (Signal::SIGHUP as i32 - 1), 0);
 
         assert_eq!(lab.well(&["stop", "x"]).out, "x is down\n");
         assert_eq!(table(), before);

@@ -80,6 +80,8 @@ pub fn on_own_machine(test: &str, body: impl FnOnce(Lab)) {
 impl Lab {
     fn new(directory: PathBuf) -> Self {
         let lab = Self { directory };
+        // Whatever whoever runs this has: servers refuse what others can write to.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
         run("mount", &["-t", "tmpfs", "tmpfs", lab.directory.to_str().unwrap()]);
         run("mount", &["--make-rshared", "/"]);
         run("ip", &["link", "set", "lo", "up"]);
@@ -108,6 +110,16 @@ impl Lab {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
+    }
+
+    /// What is tested is linked to this machine's C library. What is released is static, and needs nothing in the tree.
+    pub fn put_libraries(&self) {
+        let linked = outcome(Command::new("ldd").arg(VESTIBULE).stdin(Stdio::null()));
+        for path in linked.out.split_whitespace().filter(|word| word.starts_with('/')) {
+            let inside = self.tree().join(&path[1..]);
+            fs::create_dir_all(inside.parent().unwrap()).unwrap();
+            fs::copy(path, inside).unwrap();
+        }
     }
 
     /// `vestibule chroot …`, not started yet; its files of outside are the lab's.

@@ -1,13 +1,20 @@
 //! Logins by OpenSSH: to our own server inside, and to an sshd of the chroot's own.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::process::{Command, Stdio};
+
+use nix::fcntl::OFlag;
+use vestibule::chroot::place::Place;
+use vestibule::chroot::state::State;
+use vestibule::chroot::supervise;
+use vestibule::root::Root;
 
 use crate::inside::typed;
 use crate::lab::{Beside, Lab, Outcome, on_own_machine, outcome, run, table, until};
+use crate::services::{kill, running};
 use crate::trees;
 
 pub const HOST_KEY: &str = "etc/vestibule/ssh_host_ed25519_key";
@@ -93,6 +100,29 @@ fn our_own_server_needs_nothing_in_the_chroot() {
         let refused = outcome(&mut client.command("ssh", &["root@127.0.0.1", "true"]));
         assert!(refused.err.contains("Permission denied"), "{refused:?}");
         client.is_let_in();
+        // Nor does it let in anybody when others could have said so.
+        let mode = |mode| fs::set_permissions(lab.tree().join("root/.ssh"), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o777);
+        assert_eq!(answer(&client, "true"), None);
+        until("the log to say why", || log(&lab).contains("log in: chmod go-w /root/.ssh\n"));
+        let said = lab.well(&["start", "x"]).err;
+        assert!(said.contains("chmod go-w ") && said.contains("/tree/root/.ssh\n"), "{said}");
+        mode(0o700);
+        assert!(answer(&client, "true").is_some(), "{}", log(&lab));
+
+        // Without a supervisor nobody reads what the server logs; it serves all the same.
+        let place = Place::open(&lab.tree()).unwrap();
+        let state = State::open(&place, &Root::new(&lab.directory)).unwrap();
+        let supervised = supervise::status(&state).unwrap().unwrap();
+        let server = supervised.services[0].pid.unwrap();
+        kill(running(supervised.pid.unwrap()));
+        fill(&format!("/proc/{server}/fd/2"));
+        for _twice in 0..2 {
+            assert!(answer(&client, "true").is_some());
+        }
+        lab.well(&["start", "x"]);
+        until("its log to be read", || log(&lab).contains("full of this"));
+        assert_eq!(supervise::status(&state).unwrap().unwrap().services[0].pid, Some(server));
 
         let key = fs::read(lab.tree().join(HOST_KEY)).unwrap();
         lab.well(&["restart", "x"]);
@@ -114,6 +144,19 @@ fn our_own_server_needs_nothing_in_the_chroot() {
         shell.0.wait().unwrap();
         assert_eq!((table(), others()), (before, Vec::<String>::new()), "{}", log(&lab));
     });
+}
+
+/// Until not a byte more goes into the pipe.
+fn fill(pipe: &str) {
+    let mut pipe = OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(pipe).unwrap();
+    for piece in [&b"full of this\n".repeat(300)[..], b"\n"] {
+        let full = loop {
+            if let Err(error) = pipe.write(piece) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    }
 }
 
 #[test]
@@ -154,17 +197,10 @@ fn an_sshd_of_the_chroots_own() {
     });
 }
 
-/// What is tested is linked to this machine's C library. What is released is static, and needs nothing in the tree. And the
-/// machine may be so busy that a login takes longer than it should.
+/// The machine may be so busy that a login takes longer than it should.
 pub fn put_needs_of_the_test(lab: &Lab) {
     lab.put("tree/etc/vestibule/config.toml", "login-seconds = 60\n");
-    let linked = outcome(Command::new("ldd").arg(env!("CARGO_BIN_EXE_vestibule")).stdin(Stdio::null()));
-    let words = linked.out.split_whitespace().filter(|word| word.starts_with('/'));
-    for path in words {
-        let inside = lab.tree().join(&path[1..]);
-        fs::create_dir_all(inside.parent().unwrap()).unwrap();
-        fs::copy(path, inside).unwrap();
-    }
+    lab.put_libraries();
 }
 
 /// An OpenSSH client, with a key that root of the tree may log in with, if `authorized`.

@@ -160,7 +160,7 @@ fn one_that_goes_into_the_background_counts_as_running_while_it_lives() {
 #[test]
 fn our_own_server_keeps_its_sockets() {
     alone("services::our_own_server_keeps_its_sockets", |house| {
-        put_libraries(&house.tree);
+        house.lab.put_libraries();
         house.lab.define("test", "log.file = \"/log/test\"\n[ssh]\nlisten = [\"127.0.0.1\"]\n");
         let said = house.run("start");
         assert!(said.contains("put your public key into"), "{said}");
@@ -268,17 +268,6 @@ fn whatever_has_its_root_in_the_chroot_is_found_and_ended() {
     });
 }
 
-/// What is tested is linked to this machine's C library. What is released is static, and needs nothing in the tree.
-fn put_libraries(tree: &Path) {
-    let linked = Command::new("ldd").arg(env!("CARGO_BIN_EXE_vestibule")).stdin(Stdio::null()).output().unwrap();
-    let linked = String::from_utf8(linked.stdout).unwrap();
-    for path in linked.split_whitespace().filter(|word| word.starts_with('/')) {
-        let inside = tree.join(&path[1..]);
-        fs::create_dir_all(inside.parent().unwrap()).unwrap();
-        fs::copy(path, inside).unwrap();
-    }
-}
-
 /// What the server says first, as soon as it says it.
 fn greeting() -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", 2222)).unwrap();
@@ -376,11 +365,11 @@ fn process_of(supervised: &Supervised, name: &str) -> Running {
     running(supervised.services.iter().find(|service| service.name == name).unwrap().pid.unwrap())
 }
 
-fn running(pid: i32) -> Running {
+pub fn running(pid: i32) -> Running {
     Running::of(pid).unwrap()
 }
 
-fn kill(process: Running) {
+pub fn kill(process: Running) {
     assert!(process.signal(Signal::SIGKILL));
     assert!(process.ended_by(Instant::now() + DEADLINE));
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::script::{boot_script, file_name};
+use super::script::{boot_script, file_name, is_for_another};
 use crate::chroot::{Which, find_definition};
 use crate::root::Root;
 
@@ -61,6 +61,7 @@ pub fn command(root: &Root, install: &Install) -> anyhow::Result<ExitCode> {
     let name = file_name(&install.name);
     if let Some(directory) = &install.to {
         let path = directory.join(&name);
+        leave_to_its_owner(&path, &install.name)?;
         write(&path, &script).with_context(|| format!("writing {}", path.display()))?;
         println!("{} starts {} at boot, if programs there are run", path.display(), install.name);
         return Ok(ExitCode::SUCCESS);
@@ -68,6 +69,7 @@ pub fn command(root: &Root, install: &Install) -> anyhow::Result<ExitCode> {
     let mut refused = Vec::new();
     for (directory, whose) in DIRECTORIES {
         let path = root.join(directory).join(&name);
+        leave_to_its_owner(&path, &install.name)?;
         match write(&path, &script) {
             Ok(()) => {
                 println!("{} starts {} at boot, run by {whose}; to undo this, remove it", path.display(), install.name);
@@ -90,6 +92,23 @@ pub fn command(root: &Root, install: &Install) -> anyhow::Result<ExitCode> {
          one of: {}. If yours runs them from elsewhere, say so with --to DIR",
         places.join(", ")
     )
+}
+
+/// Two names of chroots can make one name of a file, as dots are not in it.
+fn leave_to_its_owner(path: &Path, name: &str) -> anyhow::Result<()> {
+    let there = match std::fs::read(path) {
+        Ok(there) => there,
+        // Nothing is there; or what it is, writing will tell.
+        Err(_) => return Ok(()),
+    };
+    if is_for_another(&String::from_utf8_lossy(&there), name) {
+        bail!(
+            "{} is there and starts another chroot, whose script would have to have the same name as that of {name}: give \
+             one of them another name, or remove the file if nothing is to start that chroot any more",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Whole or not at all: half a script might be run.

@@ -42,13 +42,22 @@ pub fn boot_script(program: &Path, name: &str) -> anyhow::Result<String> {
         text.map(quoted)
     });
     let settings = format!(
-        "program={}\nname={}\nlog={} # what the last start said\ndeadline={BOOT_DEADLINE} # in seconds; then it is started all \
+        "program={}\n{}\nlog={} # what the last start said\ndeadline={BOOT_DEADLINE} # in seconds; then it is started all \
          the same\n",
         program?,
-        quoted(name),
+        name_line(name),
         log?
     );
     Ok([HEAD, &settings, BODY].concat())
+}
+
+/// Whether such a script starts another chroot. What says no name is no script of ours.
+pub fn is_for_another(script: &str, name: &str) -> bool {
+    script.contains("\nname=") && !script.contains(&format!("\n{}\n", name_line(name)))
+}
+
+fn name_line(name: &str) -> String {
+    format!("name={}", quoted(name))
 }
 
 /// What the script is called. BusyBox's run-parts, which runs init.d, passes by names with a dot.

@@ -13,6 +13,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, bail};
 use clap::Args;
 use nix::libc::{ENOEXEC, EPERM};
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Gid, Uid, access, chroot, setgroups, setresgid, setresuid};
 use rustix::fs::stat;
@@ -98,7 +99,8 @@ fn go_in(launch: &Launch) -> anyhow::Result<()> {
     })?;
     std::env::set_current_dir("/").context("going to the chroot's root")?;
     umask(Mode::from_bits_truncate(0o022));
-    default_signals();
+    // As nohup(1) asks for: what it is to survive is the end of the terminal at which it was started.
+    default_signals(if launch.new_session { &[] } else { &[Signal::SIGHUP] });
     let groups: Vec<Gid> = launch.groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(launch.uid), Gid::from_raw(launch.gid));
     setgroups(&groups).context("setting the groups")?;

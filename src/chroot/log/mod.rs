@@ -1,7 +1,8 @@
 //! Where what happens in a chroot is written: a file, or the log of the system outside.
 //!
 //! Nothing here ends anything: a line that a sink does not take goes to the next one, and one that none takes is counted.
-//! Nothing is kept open, so that a logger that was restarted, or a file that somebody moved away, is found at the next line.
+//! Nothing but the kernel's device is kept open, so that a logger that was restarted, or a file that somebody moved away, is
+//! found at the next line.
 
 mod file;
 mod system;

@@ -4,7 +4,7 @@
 //! `android_log_header_t` of `private/android_logger.h`), since Android 5. Syslog: RFC 3164 as local programs send it,
 //! without a host name, as syslog(3) of glibc does. The kernel's: `Documentation/ABI/testing/dev-kmsg`.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -31,7 +31,7 @@ const PRIORITY: &str = "<30>";
 const MAX_TAG: usize = 32;
 
 /// Each sink, in the order in which they are tried.
-type Sink = fn(&System, &Line) -> Result<(), Error>;
+type Sink = fn(&mut System, &Line) -> Result<(), Error>;
 const SINKS: [Sink; 3] = [System::android, System::syslog, System::kernel];
 
 pub struct System {
@@ -39,6 +39,9 @@ pub struct System {
     android: PathBuf,
     syslog: PathBuf,
     kernel: PathBuf,
+    /// The kernel limits the rate of each opened descriptor on its own (`printk.devkmsg=ratelimit`): a service that prints
+    /// without end shall not fill its log.
+    opened_kernel: Option<File>,
 }
 
 impl System {
@@ -50,12 +53,13 @@ impl System {
             android: root.join("/dev/socket/logdw"),
             syslog: root.join("/dev/log"),
             kernel: root.join("/dev/kmsg"),
+            opened_kernel: None,
         }
     }
 
     /// Whether somebody took it. A logger that is there and behind with its work is not passed by: the line is lost, as
     /// every program's would be, and the kernel's log not flooded.
-    pub fn put(&self, line: &Line) -> bool {
+    pub fn put(&mut self, line: &Line) -> bool {
         for sink in SINKS {
             match sink(self, line) {
                 Ok(()) => return true,
@@ -66,7 +70,7 @@ impl System {
         false
     }
 
-    fn android(&self, line: &Line) -> Result<(), Error> {
+    fn android(&mut self, line: &Line) -> Result<(), Error> {
         // logd takes the process from the socket's credentials; the thread is cut to 16 bits there, too.
         let thread = (nix::unistd::gettid().as_raw() as u16).to_ne_bytes();
         let seconds = (line.time.as_secs() as u32).to_ne_bytes();
@@ -77,18 +81,22 @@ impl System {
         send(&self.android, &[&header, &[INFO][..], self.tag.as_bytes(), b"\0", text.as_bytes(), b"\0"].concat())
     }
 
-    fn syslog(&self, line: &Line) -> Result<(), Error> {
+    fn syslog(&mut self, line: &Line) -> Result<(), Error> {
         let Moment { month, day, hour, minute, second, .. } = Moment::of(line.time.as_secs() as i64);
         let date = format!("{} {day:>2} {hour:02}:{minute:02}:{second:02}", MONTHS[month]);
         let text = format!("{PRIORITY}{date} {}: {}: {}", self.tag, line.who, line.text);
         send(&self.syslog, cut(&text, MAX_SYSLOG).as_bytes())
     }
 
-    /// Opened for each line: the kernel limits the rate of each opened descriptor on its own.
-    fn kernel(&self, line: &Line) -> Result<(), Error> {
+    fn kernel(&mut self, line: &Line) -> Result<(), Error> {
         let text = cut(&format!("{PRIORITY}{}: {}: {}", self.tag, line.who, line.text), MAX_KERNEL);
-        let mut device = OpenOptions::new().append(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&self.kernel)?;
-        device.write_all(format!("{text}\n").as_bytes())
+        let mut device = match self.opened_kernel.take() {
+            Some(device) => device,
+            None => OpenOptions::new().append(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&self.kernel)?,
+        };
+        device.write_all(format!("{text}\n").as_bytes())?;
+        self.opened_kernel = Some(device); // one that failed is opened anew for the next line
+        Ok(())
     }
 }
 
@@ -125,7 +133,7 @@ mod tests {
     #[test]
     fn forms_and_order() {
         let root = Fixture::new(&[("/dev/kmsg", b""), ("/dev/socket/x", b"")]);
-        let system = System::new("my debian", &root);
+        let mut system = System::new("my debian", &root);
         assert!(system.put(&line("one")));
         let kernel = || std::fs::read_to_string(root.join("/dev/kmsg")).unwrap();
         assert_eq!(kernel(), "<30>vestibule-my-debian: ssh: one\n");
@@ -157,13 +165,18 @@ mod tests {
         drop(syslog);
         assert!(system.put(&line(&"x".repeat(4000))));
         assert_eq!(kernel().lines().nth(1).unwrap().len(), MAX_KERNEL);
+
+        // One descriptor for all lines, so that the kernel can count them.
+        std::fs::rename(root.join("/dev/kmsg"), root.join("/dev/moved")).unwrap();
+        assert!(system.put(&line("five")));
+        assert!(std::fs::read_to_string(root.join("/dev/moved")).unwrap().ends_with("ssh: five\n"));
     }
 
     #[test]
     fn a_logger_that_is_behind_stops_nobody() {
         let root = Fixture::new(&[("/dev/kmsg", b"")]);
         let syslog = UnixDatagram::bind(root.join("/dev/log")).unwrap();
-        let system = System::new("debian", &root);
+        let mut system = System::new("debian", &root);
         // Nobody reads; the kernel holds some, and no more.
         let taken = (0..1_000_000).take_while(|_| system.put(&line("one"))).count();
         assert!((1..1_000_000).contains(&taken), "{taken}");

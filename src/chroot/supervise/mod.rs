@@ -244,7 +244,7 @@ fn begin() -> anyhow::Result<(Keeper, Vec<String>)> {
     close_inherited();
     nix::unistd::setsid().context("beginning a session")?;
     // Whose SIGCHLD is ignored, as somebody may have passed it on, is not told how children end.
-    default_signals();
+    default_signals(&[]);
     std::env::set_current_dir("/").context("going to /")?;
     let mut text = Vec::new();
     std::io::stdin().take(orders::MAX_LENGTH).read_to_end(&mut text).context("reading the orders")?;

@@ -4,8 +4,10 @@
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use anyhow::{Context, bail};
+use nix::fcntl::OFlag;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::fs::{FileType, fstat};
@@ -53,6 +55,21 @@ pub fn silence(given: &[Given]) -> anyhow::Result<()> {
     }
     dup2_stdin(&null).context("leaving standard input")?;
     dup2_stdout(&null).context("leaving standard output")
+}
+
+/// What is logged from here on is lost while whoever keeps the log is behind, or gone and not yet replaced, and no connection
+/// waits for it: here and in our sessions. A pipe is opened anew for that, as what we inherited is others' as well
+/// (proc(5), `/proc/PID/fd`); for reading, too, so that its readers may come and go. Anything else stays as it is.
+pub fn log_without_waiting() -> anyhow::Result<()> {
+    let stderr = std::io::stderr();
+    let found = fstat(stderr.as_fd()).context("looking at standard error")?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::Fifo {
+        return Ok(());
+    }
+    let mut anew = File::options();
+    anew.read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let anew = anew.open("/proc/self/fd/2").context("opening standard error anew")?;
+    dup2_stderr(&anew).context("replacing standard error")
 }
 
 fn standard(input: OwnedFd, output: OwnedFd) -> anyhow::Result<Given> {

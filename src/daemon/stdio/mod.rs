@@ -41,7 +41,7 @@ pub fn main(root: Root, system: bool) -> anyhow::Result<()> {
     let given = inherited::find()?;
     inherited::silence(&given)?;
     match system {
-        true => kmsg::start_on_stderr(), // whoever started it keeps a log
+        true => start_log(),
         false => kmsg::start(&root),
     }
     for refused in hardening::keep_memory_private() {
@@ -53,6 +53,15 @@ pub fn main(root: Root, system: bool) -> anyhow::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().max_blocking_threads(STARTERS).thread_stack_size(STARTER_STACK);
     runtime.build().context("starting the runtime")?.block_on(run(root, given, system))
+}
+
+/// Whoever started a server of a system keeps a log.
+fn start_log() {
+    let waits = inherited::log_without_waiting();
+    kmsg::start_on_stderr();
+    if let Err(error) = waits {
+        log::warn!("ignoring: connections wait while the log is full: {error:#}");
+    }
 }
 
 async fn run(root: Root, given: Vec<Given>, system: bool) -> anyhow::Result<()> {

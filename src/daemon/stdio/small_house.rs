@@ -8,8 +8,8 @@ use anyhow::bail;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
 use crate::config::grants::Grants;
+use crate::config::{Config, strict_modes};
 use crate::control::message::{Destination, Open, Outcome, Phase, Power, Question, Start, Status, Submit};
 use crate::control::server::{House, Listening, Program};
 use crate::daemon::console::Console;
@@ -34,6 +34,7 @@ pub async fn serve(
     let mut config = Config::load(root);
     if system {
         config.roles = config.roles.in_a_system();
+        config.authorized_keys = strict_modes::authorized_keys(root, &mut config.problems);
     } else if config.disabled {
         bail!("disabled by rd.vestibule=0 on the kernel command line");
     }
