@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::inside::Entering;
-use super::{Chroot, android, mounts, namespace};
+use super::{Chroot, android, mounts, namespace, tell_note};
 use crate::root::Root;
 
 /// For another that starts or stops the same chroot.
@@ -77,7 +77,7 @@ fn have_mounts(chroot: &mut Chroot) -> anyhow::Result<()> {
             }
         });
     }
-    notes.iter().for_each(|note| eprintln!("vestibule: {note}"));
+    notes.iter().for_each(|note| tell_note(note));
     Ok(())
 }
 

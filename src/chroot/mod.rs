@@ -156,10 +156,16 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
 }
 
 fn tell(chroot: &Chroot, report: &up::Report, changed: &str, unchanged: &str) {
-    for note in &report.notes {
-        eprintln!("vestibule: {note}");
+    report.notes.iter().for_each(|note| tell_note(note));
+    let text = format!("{} {}\n", chroot.name, if report.changed { changed } else { unchanged });
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        tell_note(&format!("“{}” can't be printed ({error}); ignoring that, as it is done", text.trim_end()));
     }
-    println!("{} {}", chroot.name, if report.changed { changed } else { unchanged });
+}
+
+/// What else there is to say. `eprintln!` would panic where nobody can be told, as when a terminal has gone: half way.
+fn tell_note(note: &str) {
+    let _ = std::io::stderr().write_all(format!("vestibule: {note}\n").as_bytes());
 }
 
 impl Chroot {
