@@ -6,6 +6,7 @@ mod lab;
 mod log;
 mod mounts;
 mod old_kernel;
+mod outside;
 mod server;
 mod services;
 mod trees;
