@@ -98,7 +98,9 @@ pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root)
         .stderr(Stdio::null())
         .spawn()
         .context("starting the supervisor, /proc/self/exe (is /proc mounted?)")?;
-    let told = tell(&mut supervisor, &orders).and_then(|said| until_ready(said, Instant::now() + START_DEADLINE));
+    // Before it has its orders, without which it ends: if this process is killed, the next one sees who has them.
+    let written = write_down(&supervisor, state).and_then(|()| tell(&mut supervisor, &orders));
+    let told = written.and_then(|said| until_ready(said, Instant::now() + START_DEADLINE));
     told.or_else(|error| {
         let left = stop(place, state, GIVE_UP_DEADLINE).unwrap_or_else(|error| vec![format!("{error:#}")]);
         supervisor.kill().context("ending the supervisor, which did not get ready")?;
@@ -175,6 +177,12 @@ pub fn status(state: &State) -> anyhow::Result<Option<Supervised>> {
         }
     });
     Ok(Some(Supervised { pid, services: services.collect() }))
+}
+
+fn write_down(supervisor: &Child, state: &State) -> anyhow::Result<()> {
+    let pid = supervisor.id().cast_signed();
+    let running = Running::of(pid).with_context(|| format!("looking at the supervisor, process {pid}"))?;
+    record::write_supervisor(state, running)
 }
 
 /// Gives it its orders. What it says can be read from what is returned.
