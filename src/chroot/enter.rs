@@ -33,12 +33,14 @@ pub enum Wanted {
 pub fn become_it(chroot: &mut Chroot, user: &str, wanted: Wanted, root: &Root) -> anyhow::Result<Infallible> {
     have_mounts(chroot)?;
     let network = if android::is_android(root) { android::network_groups().to_vec() } else { Vec::new() };
-    let entering = Entering::new(&chroot.place, user, &[], &network)?
+    let mut entering = Entering::new(&chroot.place, user, &[], &network)?
         .with_variables(&chroot.definition.environment)
         .with_variables(&terminal(std::env::var("TERM").ok()));
     let mut command = match wanted {
         Wanted::Shell => entering.login(),
         Wanted::Program(words) => {
+            // Somebody else's program must not type for root, who is at the same terminal; a shell needs one.
+            entering.without_terminal = entering.user.uid != 0;
             let (program, arguments) = words.split_first().context("no program is named; write it after --")?;
             entering.command(Path::new(program), arguments)
         }
