@@ -157,7 +157,9 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
 
 fn tell(chroot: &Chroot, report: &up::Report, changed: &str, unchanged: &str) {
     report.notes.iter().for_each(|note| tell_note(note));
-    let text = format!("{} {}\n", chroot.name, if report.changed { changed } else { unchanged });
+    let how = if report.changed { changed } else { unchanged };
+    let but = if report.lacks_services { ", but not wholly" } else { "" };
+    let text = format!("{} {how}{but}\n", chroot.name);
     if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
         tell_note(&format!("“{}” can't be printed ({error}); ignoring that, as it is done", text.trim_end()));
     }

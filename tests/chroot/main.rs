@@ -10,3 +10,4 @@ mod outside;
 mod server;
 mod services;
 mod trees;
+mod wanted;

@@ -74,6 +74,12 @@ impl Supervised {
         self.pid.is_some()
             && self.services.iter().all(|service| matches!(service.state, Condition::Running | Condition::Background))
     }
+
+    /// Whether something has ended that should run. What is being prepared for its first start is only on its way.
+    pub fn lacks_some(&self) -> bool {
+        let lacks = |state| matches!(state, Condition::Waiting | Condition::Ending | Condition::Ended);
+        self.pid.is_none() || self.services.iter().any(|service| lacks(service.state))
+    }
 }
 
 /// Whether there is one that keeps the services running.
