@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod android;
+mod apart;
 pub mod definition;
 pub mod enter;
 pub mod file;
@@ -88,6 +89,16 @@ enum Action {
     },
     /// Have it started at boot, by whatever runs programs then
     Install(android::install::Install),
+    /// Do this in a session that it doesn't end (started by stop and restart)
+    #[command(hide = true, subcommand, name = apart::ACTION)]
+    Apart(Apart),
+}
+
+/// What ends whoever asks for it from inside.
+#[derive(Subcommand)]
+enum Apart {
+    Stop(Which),
+    Restart(Which),
 }
 
 /// The chroot that is meant.
@@ -131,13 +142,24 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
         }
         Action::Stop(which) => {
             let mut chroot = Chroot::find(root, &which)?;
-            let report = up::stop(&mut chroot)?;
-            tell(&chroot, &report, "is down", "is down already");
+            if apart::is_needed(&chroot)? {
+                return apart::have_done("stop", &chroot, &which, root);
+            }
+            stop(&mut chroot)?;
         }
         Action::Restart(which) => {
             let mut chroot = Chroot::find(root, &which)?;
-            let report = up::restart(&mut chroot, root)?;
-            tell(&chroot, &report, "is up again", "is up again");
+            if apart::is_needed(&chroot)? {
+                return apart::have_done("restart", &chroot, &which, root);
+            }
+            restart(&mut chroot, root)?;
+        }
+        Action::Apart(action) => {
+            apart::begin()?;
+            match action {
+                Apart::Stop(which) => stop(&mut Chroot::find(root, &which)?)?,
+                Apart::Restart(which) => restart(&mut Chroot::find(root, &which)?, root)?,
+            }
         }
         Action::Status { which, json } => {
             let status = up::status(&mut Chroot::find(root, &which)?, root)?;
@@ -153,6 +175,18 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn stop(chroot: &mut Chroot) -> anyhow::Result<()> {
+    let report = up::stop(chroot)?;
+    tell(chroot, &report, "is down", "is down already");
+    Ok(())
+}
+
+fn restart(chroot: &mut Chroot, root: &Root) -> anyhow::Result<()> {
+    let report = up::restart(chroot, root)?;
+    tell(chroot, &report, "is up again", "is up again");
+    Ok(())
 }
 
 fn tell(chroot: &Chroot, report: &up::Report, changed: &str, unchanged: &str) {

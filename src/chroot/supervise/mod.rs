@@ -277,8 +277,8 @@ fn begin() -> anyhow::Result<(Keeper, Vec<String>)> {
 }
 
 /// What whoever has started `vestibule` had open, such as the connection of a login, would be kept open for ever. Nothing of
-/// ours is open yet but the standard descriptors. close_range(2) is too new for phones.
-fn close_inherited() {
+/// ours may be open yet but the standard descriptors. close_range(2) is too new for phones.
+pub fn close_inherited() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let numbers: Vec<i32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     for number in numbers.into_iter().filter(|number| *number > 2) {
