@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::inside::Entering;
-use super::{Chroot, android, mounts, namespace};
+use super::{Chroot, android, mounts, namespace, tell_note};
 use crate::root::Root;
 
 /// For another that starts or stops the same chroot.
@@ -33,12 +33,14 @@ pub enum Wanted {
 pub fn become_it(chroot: &mut Chroot, user: &str, wanted: Wanted, root: &Root) -> anyhow::Result<Infallible> {
     have_mounts(chroot)?;
     let network = if android::is_android(root) { android::network_groups().to_vec() } else { Vec::new() };
-    let entering = Entering::new(&chroot.place, user, &[], &network)?
+    let mut entering = Entering::new(&chroot.place, user, &[], &network)?
         .with_variables(&chroot.definition.environment)
         .with_variables(&terminal(std::env::var("TERM").ok()));
     let mut command = match wanted {
         Wanted::Shell => entering.login(),
         Wanted::Program(words) => {
+            // Somebody else's program must not type for root, who is at the same terminal; a shell needs one.
+            entering.without_terminal = entering.user.uid != 0;
             let (program, arguments) = words.split_first().context("no program is named; write it after --")?;
             entering.command(Path::new(program), arguments)
         }
@@ -77,7 +79,7 @@ fn have_mounts(chroot: &mut Chroot) -> anyhow::Result<()> {
             }
         });
     }
-    notes.iter().for_each(|note| eprintln!("vestibule: {note}"));
+    notes.iter().for_each(|note| tell_note(note));
     Ok(())
 }
 

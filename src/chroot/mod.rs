@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod android;
+mod apart;
 pub mod definition;
 pub mod enter;
 pub mod file;
@@ -88,6 +89,16 @@ enum Action {
     },
     /// Have it started at boot, by whatever runs programs then
     Install(android::install::Install),
+    /// Do this in a session that it doesn't end (started by stop and restart)
+    #[command(hide = true, subcommand, name = apart::ACTION)]
+    Apart(Apart),
+}
+
+/// What ends whoever asks for it from inside.
+#[derive(Subcommand)]
+enum Apart {
+    Stop(Which),
+    Restart(Which),
 }
 
 /// The chroot that is meant.
@@ -131,13 +142,24 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
         }
         Action::Stop(which) => {
             let mut chroot = Chroot::find(root, &which)?;
-            let report = up::stop(&mut chroot)?;
-            tell(&chroot, &report, "is down", "is down already");
+            if apart::is_needed(&chroot)? {
+                return apart::have_done("stop", &chroot, &which, root);
+            }
+            stop(&mut chroot)?;
         }
         Action::Restart(which) => {
             let mut chroot = Chroot::find(root, &which)?;
-            let report = up::restart(&mut chroot, root)?;
-            tell(&chroot, &report, "is up again", "is up again");
+            if apart::is_needed(&chroot)? {
+                return apart::have_done("restart", &chroot, &which, root);
+            }
+            restart(&mut chroot, root)?;
+        }
+        Action::Apart(action) => {
+            apart::begin()?;
+            match action {
+                Apart::Stop(which) => stop(&mut Chroot::find(root, &which)?)?,
+                Apart::Restart(which) => restart(&mut Chroot::find(root, &which)?, root)?,
+            }
         }
         Action::Status { which, json } => {
             let status = up::status(&mut Chroot::find(root, &which)?, root)?;
@@ -155,11 +177,31 @@ pub fn command(root: &Root, arguments: &[OsString]) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+fn stop(chroot: &mut Chroot) -> anyhow::Result<()> {
+    let report = up::stop(chroot)?;
+    tell(chroot, &report, "is down", "is down already");
+    Ok(())
+}
+
+fn restart(chroot: &mut Chroot, root: &Root) -> anyhow::Result<()> {
+    let report = up::restart(chroot, root)?;
+    tell(chroot, &report, "is up again", "is up again");
+    Ok(())
+}
+
 fn tell(chroot: &Chroot, report: &up::Report, changed: &str, unchanged: &str) {
-    for note in &report.notes {
-        eprintln!("vestibule: {note}");
+    report.notes.iter().for_each(|note| tell_note(note));
+    let how = if report.changed { changed } else { unchanged };
+    let but = if report.lacks_services { ", but not wholly" } else { "" };
+    let text = format!("{} {how}{but}\n", chroot.name);
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        tell_note(&format!("“{}” can't be printed ({error}); ignoring that, as it is done", text.trim_end()));
     }
-    println!("{} {}", chroot.name, if report.changed { changed } else { unchanged });
+}
+
+/// What else there is to say. `eprintln!` would panic where nobody can be told, as when a terminal has gone: half way.
+fn tell_note(note: &str) {
+    let _ = std::io::stderr().write_all(format!("vestibule: {note}\n").as_bytes());
 }
 
 impl Chroot {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::definition::Definition;
+use super::definition::{Definition, SSH};
 use super::mounts::{self, MountState, MountStatus};
-use super::supervise::{self, SupervisedService};
+use super::supervise::{self, Supervised, SupervisedService};
 use super::{Chroot, android, namespace, processes, resolv_conf, server};
 use crate::root::Root;
 
@@ -26,6 +26,8 @@ const UP: &str = "up";
 pub struct Report {
     /// There was something to do.
     pub changed: bool,
+    /// It is up, but not all services run.
+    pub lacks_services: bool,
     pub notes: Vec<String>,
 }
 
@@ -42,7 +44,7 @@ pub struct Status {
     /// The process that keeps the services running.
     pub supervisor: Option<i32>,
     pub services: Vec<SupervisedService>,
-    /// What is to be known of the system outside.
+    /// What is to be known of the system outside, and what is to be done.
     pub remarks: Vec<String>,
 }
 
@@ -75,8 +77,9 @@ pub fn status(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Status> {
     let mounts = mounts::status(&chroot.definition.mounts, &chroot.place, &chroot.state)?;
     let has_started = chroot.state.read(UP)?.is_some();
     let supervised = supervise::status(&chroot.state)?;
+    let unknown = unknown_services(&chroot.definition, supervised.as_ref());
     let runs = match &supervised {
-        Some(supervised) => supervised.is_up(),
+        Some(supervised) => supervised.is_up() && unknown.is_empty(),
         None => !wants_supervisor(&chroot.definition),
     };
     let missing = |mount: &MountStatus| mount.state == MountState::Missing && !mount.optional;
@@ -85,7 +88,8 @@ pub fn status(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Status> {
     let down = !has_started && nothing_runs && mounts.iter().all(|mount| mount.state != MountState::Mounted);
     let (supervisor, services) = supervised.map(|it| (it.pid, it.services)).unwrap_or_default();
     let Chroot { name, place, .. } = chroot;
-    let (name, remarks, root) = (name.clone(), android::remarks(root), place.path().to_owned());
+    let (name, mut remarks, root) = (name.clone(), android::remarks(root), place.path().to_owned());
+    remarks.extend(restart_for(&unknown));
     Ok(Status { name, root, up, down, mounts, supervisor, services, remarks })
 }
 
@@ -94,9 +98,22 @@ fn wants_supervisor(definition: &Definition) -> bool {
     definition.private || definition.ssh.is_some() || !definition.services.is_empty()
 }
 
+/// Those that are defined, and that the supervisor has not been told of: it knows the definition that there was when it was started.
+fn unknown_services<'a>(definition: &'a Definition, supervised: Option<&Supervised>) -> Vec<&'a str> {
+    let Some(supervised) = supervised.filter(|supervised| supervised.pid.is_some()) else { return Vec::new() };
+    let known = |name: &&str| supervised.services.iter().any(|service| service.name == *name);
+    let defined = definition.services.iter().map(|service| service.name.as_str());
+    defined.chain(definition.ssh.as_ref().map(|_| SSH)).filter(|name| !known(name)).collect()
+}
+
+fn restart_for(unknown: &[&str]) -> Option<String> {
+    let services = unknown.join(", ");
+    (!unknown.is_empty()).then(|| format!("not started, as it was defined later: {services}; vestibule chroot restart"))
+}
+
 fn start_locked(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Report> {
     let was_up = chroot.state.read(UP)?.is_some();
-    let mut report = Report { changed: !was_up, notes: mounts::check_root(&chroot.place)? };
+    let mut report = Report { changed: !was_up, notes: mounts::check_root(&chroot.place)?, ..Report::default() };
     report.notes.extend(android::remarks(root));
     if !chroot.join()? && chroot.definition.private {
         namespace::enter_new()?;
@@ -138,6 +155,10 @@ fn bring_up(chroot: &Chroot, root: &Root, report: &mut Report) -> anyhow::Result
         // One that has just been started says so itself.
         let lacks_a_key = definition.ssh.as_ref().filter(|_| was_running).and_then(|_| server::lacking(place));
         report.notes.extend(lacks_a_key);
+        let supervised = supervise::status(state)?;
+        let unknown = unknown_services(definition, supervised.as_ref());
+        report.notes.extend(restart_for(&unknown));
+        report.lacks_services = !unknown.is_empty() || supervised.is_none_or(|supervised| supervised.lacks_some());
     }
     state.write(UP, "").context("remembering that it is up")
 }
@@ -160,7 +181,7 @@ fn stop_locked(chroot: &mut Chroot) -> anyhow::Result<Report> {
         anyhow::bail!("{}", failures.chain(notes).collect::<Vec<_>>().join("; "));
     }
     chroot.state.remove(UP)?;
-    Ok(Report { changed, notes })
+    Ok(Report { changed, notes, ..Report::default() })
 }
 
 fn end_services(chroot: &Chroot, notes: &mut Vec<String>) -> anyhow::Result<()> {

@@ -127,6 +127,25 @@ pub fn typed(lab: &Lab, arguments: &str, lines: &str) -> String {
     shown
 }
 
+/// From a shell with job control, whose terminal root has to itself: tty_nr, the seventh of proc_pid_stat(5), is 0 without one.
+fn exec_at_a_terminal(lab: &Lab) {
+    let exec = format!("{} --root {} chroot exec x", env!("CARGO_BIN_EXE_vestibule"), lab.directory.display());
+    let look = "read -r pid name state parent group session tty rest < /proc/self/stat; echo $tty:$(tty); \
+                (: < /dev/tty) 2> /dev/null; echo $?";
+    let line = format!("set -m; for user in root anna; do {exec} --user $user -- sh -c '{look}'; done");
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    let spawned = script.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut script = Beside(spawned.expect("script, from bsdutils"));
+    let mut shown = String::new();
+    script.0.stdout.take().unwrap().read_to_string(&mut shown).unwrap();
+    let lines: Vec<&str> = shown.lines().collect();
+    let [root, opened, anna, refused] = lines[..] else { panic!("{shown}") };
+    assert!(!root.starts_with("0:") && root.contains(":/dev/pts/"), "{shown}");
+    assert!(anna.starts_with("0:/dev/pts/"), "it has the terminal for its input still: {shown}");
+    assert_eq!((opened, refused), ("0", "1"), "{shown}");
+}
+
 #[test]
 fn entering_is_a_login_at_the_same_terminal() {
     let tree = trees::find("busybox");
@@ -142,6 +161,7 @@ fn entering_is_a_login_at_the_same_terminal() {
         assert!(!shown.contains("job control turned off"), "{shown}");
         let shown = typed(&lab, "x --user anna", "echo is:$0:$(pwd); exit 5\n");
         assert!(shown.contains("is:-sh:/home/anna"), "{shown}");
+        exec_at_a_terminal(&lab);
         fs::write(lab.tree().join("etc/passwd"), "root:x:0:0::/nowhere:/bin/zsh\n").unwrap();
         let shown = typed(&lab, "x", "echo is:$0:$(pwd); exit 5\n");
         assert!(shown.contains("is:-sh:/") && shown.contains("/bin/zsh, the login shell"), "{shown}");

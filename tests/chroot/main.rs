@@ -6,6 +6,8 @@ mod lab;
 mod log;
 mod mounts;
 mod old_kernel;
+mod outside;
 mod server;
 mod services;
 mod trees;
+mod wanted;

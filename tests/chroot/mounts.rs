@@ -76,6 +76,10 @@ fn the_table_is_as_it_was() {
 
         let stopped = lab.well(&["stop", "x"]);
         assert_eq!((&*stopped.out, &*stopped.err, table()), ("x is down\n", "", before));
+        // Nobody can be told.
+        let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut stop = lab.command(&["stop", "x"]);
+        assert_eq!(stop.stdout(full()).stderr(full()).status().unwrap().code(), Some(0));
         assert_eq!(lab.well(&["stop", "x"]).out, "x is down already\n");
         assert_eq!(lab.chroot(&["status", "x"]).status, Some(3));
     });

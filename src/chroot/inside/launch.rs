@@ -20,7 +20,7 @@ use rustix::fs::stat;
 use rustix::process::setsid;
 
 use crate::daemon::descriptors;
-use crate::daemon::rescue::launch::default_signals;
+use crate::daemon::rescue::launch::{default_signals, leave_terminal};
 
 /// As shells have it: the program was found and can't be run.
 const CANNOT_RUN: u8 = 126;
@@ -47,6 +47,9 @@ pub struct Launch {
     pub directory: PathBuf,
     #[arg(long)]
     pub new_session: bool,
+    /// No controlling terminal: it can't type for the others there
+    #[arg(long)]
+    pub without_terminal: bool,
     /// The program is a login shell; if it isn't there, another one is taken
     #[arg(long)]
     pub login: bool,
@@ -84,6 +87,9 @@ pub fn main(launch: &Launch) -> ExitCode {
 fn go_in(launch: &Launch) -> anyhow::Result<()> {
     if launch.new_session {
         setsid().context("beginning a session")?;
+    }
+    if launch.without_terminal {
+        leave_terminal().context("giving up the terminal of whoever starts it, /dev/tty outside")?;
     }
     descriptors::keep_from_program().context("keeping descriptors back (is /proc mounted outside?)")?;
     descriptors::hand_on(&launch.listening).context("handing sockets on")?;

@@ -35,6 +35,8 @@ pub struct Entering<'a> {
     pub directory: PathBuf,
     /// Its own, without a terminal, as services have it.
     pub new_session: bool,
+    /// The terminal isn't its own, though its input and output may be there.
+    pub without_terminal: bool,
 }
 
 impl<'a> Entering<'a> {
@@ -54,7 +56,7 @@ impl<'a> Entering<'a> {
         }
         let environment = environment(&user, &[], &[]);
         let directory = user.home.clone();
-        Ok(Self { place, user, groups: all, environment, directory, new_session: false })
+        Ok(Self { place, user, groups: all, environment, directory, new_session: false, without_terminal: false })
     }
 
     /// With these as well, in place of those of the same name.
@@ -100,6 +102,7 @@ impl<'a> Entering<'a> {
         directory.push(&self.directory);
         command.arg(directory);
         command.args(self.new_session.then_some("--new-session"));
+        command.args(self.without_terminal.then_some("--without-terminal"));
         command
     }
 }

@@ -18,6 +18,7 @@ use super::record::{self, Kept};
 use super::service::{OURSELVES, Service, World};
 use crate::chroot::definition::SSH;
 use crate::chroot::log::Log;
+use crate::chroot::place::Place;
 use crate::chroot::processes::{self, Seen};
 use crate::chroot::state::State;
 
@@ -91,6 +92,7 @@ impl Keeper {
                 break;
             }
         }
+        let strays = || strays(&self.chroot.place);
         for (seen, how) in processes::end(&strays, &[Signal::SIGTERM, Signal::SIGCONT], STRAYS_GRACE) {
             let told = format!("process {} ({}) had left its service: {}", seen.running.pid, seen.name, how.text());
             self.log.line(OURSELVES, told.as_bytes());
@@ -224,8 +226,9 @@ fn signals() -> anyhow::Result<SignalFd> {
         .context("making a descriptor for signals")
 }
 
-/// What services have left to us.
-fn strays() -> Vec<Seen> {
+/// What services have left to us. Not what somebody inside has started outside (`chroot /proc/1/root`).
+fn strays(place: &Place) -> Vec<Seen> {
     let us = std::process::id().cast_signed();
-    processes::all().into_iter().filter(|seen| seen.parent == us).collect()
+    let ours = |seen: &Seen| seen.parent == us && processes::is_within(seen.running.pid, place);
+    processes::all().into_iter().filter(ours).collect()
 }

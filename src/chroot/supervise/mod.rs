@@ -74,6 +74,12 @@ impl Supervised {
         self.pid.is_some()
             && self.services.iter().all(|service| matches!(service.state, Condition::Running | Condition::Background))
     }
+
+    /// Whether something has ended that should run. What is being prepared for its first start is only on its way.
+    pub fn lacks_some(&self) -> bool {
+        let lacks = |state| matches!(state, Condition::Waiting | Condition::Ending | Condition::Ended);
+        self.pid.is_none() || self.services.iter().any(|service| lacks(service.state))
+    }
 }
 
 /// Whether there is one that keeps the services running.
@@ -98,7 +104,9 @@ pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root)
         .stderr(Stdio::null())
         .spawn()
         .context("starting the supervisor, /proc/self/exe (is /proc mounted?)")?;
-    let told = tell(&mut supervisor, &orders).and_then(|said| until_ready(said, Instant::now() + START_DEADLINE));
+    // Before it has its orders, without which it ends: if this process is killed, the next one sees who has them.
+    let written = write_down(&supervisor, state).and_then(|()| tell(&mut supervisor, &orders));
+    let told = written.and_then(|said| until_ready(said, Instant::now() + START_DEADLINE));
     told.or_else(|error| {
         let left = stop(place, state, GIVE_UP_DEADLINE).unwrap_or_else(|error| vec![format!("{error:#}")]);
         supervisor.kill().context("ending the supervisor, which did not get ready")?;
@@ -175,6 +183,12 @@ pub fn status(state: &State) -> anyhow::Result<Option<Supervised>> {
         }
     });
     Ok(Some(Supervised { pid, services: services.collect() }))
+}
+
+fn write_down(supervisor: &Child, state: &State) -> anyhow::Result<()> {
+    let pid = supervisor.id().cast_signed();
+    let running = Running::of(pid).with_context(|| format!("looking at the supervisor, process {pid}"))?;
+    record::write_supervisor(state, running)
 }
 
 /// Gives it its orders. What it says can be read from what is returned.
@@ -263,8 +277,8 @@ fn begin() -> anyhow::Result<(Keeper, Vec<String>)> {
 }
 
 /// What whoever has started `vestibule` had open, such as the connection of a login, would be kept open for ever. Nothing of
-/// ours is open yet but the standard descriptors. close_range(2) is too new for phones.
-fn close_inherited() {
+/// ours may be open yet but the standard descriptors. close_range(2) is too new for phones.
+pub fn close_inherited() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let numbers: Vec<i32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     for number in numbers.into_iter().filter(|number| *number > 2) {

@@ -268,12 +268,13 @@ impl Service {
     }
 
     /// What a program that puts itself into the background leaves: processes of its session, and those that have one of their
-    /// own and were left to us (PR_SET_CHILD_SUBREAPER), unless they are older.
+    /// own and were left to us (PR_SET_CHILD_SUBREAPER), unless they are older, or somebody inside has started them outside.
     fn left(&self, world: &World) -> Vec<Seen> {
         let us = std::process::id().cast_signed();
         let stray = |seen: &Seen| {
             let claimed = world.claimed.contains(&seen.session) || world.claimed.contains(&seen.running.pid);
-            seen.parent == us && !claimed && seen.running.started >= self.since
+            let new = seen.parent == us && !claimed && seen.running.started >= self.since;
+            new && processes::is_within(seen.running.pid, &world.chroot.place)
         };
         let mut left = self.members(world.chroot);
         left.extend(processes::all().into_iter().filter(stray));

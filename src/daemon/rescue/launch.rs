@@ -1,10 +1,13 @@
 //! The last step before a program: a process of ours that makes itself what the program is to be, and becomes it.
 //!
 //! A process of its own instead of steps between fork and exec in the daemon: those would have to be `unsafe`.
-#![allow(unsafe_code)] // two blocks, below: nothing safe asks about signals or resets them
+#![allow(unsafe_code)] // three blocks, below: nothing safe asks about signals, resets them, or gives up the terminal
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
@@ -13,6 +16,7 @@ use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::{getpid, getsid};
 use rustix::process::{ioctl_tiocsctty, setsid};
 
 use crate::daemon::descriptors;
@@ -59,9 +63,31 @@ fn prepare(terminal: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing is ignored any more but those of `kept` that are, or blocked. A daemon that a shell script starts in the background inherits that SIGINT and
-/// SIGQUIT are ignored, and passes it on; the supervisor of a chroot reads its own signals from a descriptor, and has them
-/// blocked.
+/// This process has no controlling terminal any more (`TIOCNOTTY` of ioctl_tty(2)): what it becomes can't open it as /dev/tty,
+/// nor type for the others there (`TIOCSTI`; kernels before Linux 6.2 let everybody whose terminal it is). It stays in its
+/// session and its process group, so keys such as Ctrl-C still reach it; setsid(2) is refused to what a shell has started.
+/// Who began the session keeps the terminal, as the others in it would lose theirs.
+pub fn leave_terminal() -> io::Result<()> {
+    const NO_TERMINAL: Option<i32> = Some(libc::ENXIO);
+    // By nix: rustix panics at the session 0, which is that of somebody outside of our process namespace.
+    if getsid(None)? == getpid() {
+        return Ok(());
+    }
+    let flags = libc::O_NOCTTY | libc::O_CLOEXEC;
+    let terminal = match File::options().read(true).write(true).custom_flags(flags).open("/dev/tty") {
+        Err(error) if error.raw_os_error() == NO_TERMINAL => return Ok(()),
+        opened => opened?,
+    };
+    // SAFETY: the descriptor is open, and this request takes no argument that the kernel would read or write.
+    match unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCNOTTY) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Nothing is ignored any more but those of `kept` that are, or blocked. A daemon that a shell script starts in the
+/// background inherits that SIGINT and SIGQUIT are ignored, and passes it on; the supervisor of a chroot reads its own
+/// signals from a descriptor, and has them blocked.
 pub fn default_signals(kept: &[Signal]) {
     /// signal(7)
     const LAST: libc::c_int = 64;
