@@ -10,13 +10,15 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::lines::Lines;
 
 /// Read in one go, in bytes: others want to be heard as well.
 const AT_ONCE: usize = 64 * 1024;
+/// Opens nothing: whatever a descriptor in /proc stands for is held as it is, and does not notice.
+const HOLD: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 pub struct Output {
     /// Never waits.
@@ -35,15 +37,24 @@ impl Output {
     }
 
     /// The one that this process was given, as its supervisor has recorded it; nothing if it has closed it.
+    ///
+    /// The process may be nobody's friend, and put something else in the place of a descriptor at any time. So each is looked up
+    /// once, and it is what was found then that is looked at and opened.
     pub fn of(pid: i32, inode: u64) -> Option<Self> {
-        let directory = PathBuf::from(format!("/proc/{pid}/fd"));
-        let name = format!("pipe:[{inode}]");
-        let mut entries = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
-        let found = entries.find(|path| std::fs::read_link(path).is_ok_and(|to| to.as_os_str() == name.as_str()))?;
-        let reader = open(&found, false).ok()?;
-        let writer = open(&found, true).ok()?.into();
-        // The number could have gone to another process meanwhile.
-        (reader.metadata().ok()?.ino() == inode).then_some(Self { reader, writer, lines: Lines::default() })
+        let (any_pipe, _) = pipe_with(PipeFlags::CLOEXEC).ok()?;
+        // A pipe with a name has a number of its file system, which could be the same.
+        let device = rustix::fs::fstat(any_pipe).ok()?.st_dev;
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+        let held =
+            entries.filter_map(|entry| rustix::fs::open(entry.path(), HOLD, Mode::empty()).ok()).find(|held| {
+                rustix::fs::fstat(held).is_ok_and(|found| {
+                    FileType::from_raw_mode(found.st_mode) == FileType::Fifo
+                        && (found.st_dev, found.st_ino) == (device, inode)
+                })
+            })?;
+        let reader = open(&by_number(&held), false).ok()?;
+        let writer = open(&by_number(&held), true).ok()?.into();
+        Some(Self { reader, writer, lines: Lines::default() })
     }
 
     /// By which it is found again.
@@ -100,6 +111,7 @@ fn open(path: &Path, write: bool) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root::tests::Fixture;
     use std::io::Write;
 
     #[test]
@@ -124,5 +136,16 @@ mod tests {
         assert!(Output::of(pid, inode + 1_000_000).is_none());
         drop((next, theirs));
         assert!(Output::of(pid, inode).is_none());
+    }
+
+    #[test]
+    fn only_a_pipe_without_a_name_is_taken_over() {
+        let fixture = Fixture::new(&[("/file", b"")]);
+        nix::unistd::mkfifo(&fixture.join("/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in ["/file", "/fifo"] {
+            let theirs = std::fs::OpenOptions::new().read(true).write(true).open(fixture.join(path)).unwrap();
+            let inode = theirs.metadata().unwrap().ino();
+            assert!(Output::of(std::process::id().cast_signed(), inode).is_none(), "{path}");
+        }
     }
 }
