@@ -101,9 +101,16 @@ fn a_killed_supervisor_is_followed_by_one_that_takes_over() {
     alone("services::a_killed_supervisor_is_followed_by_one_that_takes_over", |house| {
         // What is written to the pipe is printed, so that it can be said when.
         let echo = "mkfifo /pipe; echo up; while :; do cat /pipe; done";
-        house.define(&[("echo", echo, 10), ("goes", "echo up; exec sleep 1001", 10), ("ends", "exec sleep 1002", 10)]);
+        // Its main process has closed what it was given.
+        let apart = "mkfifo /apart; while :; do cat /apart; done & echo up; exec >/dev/null 2>&1; wait";
+        house.define(&[
+            ("echo", echo, 10),
+            ("apart", apart, 10),
+            ("goes", "echo up; exec sleep 1001", 10),
+            ("ends", "exec sleep 1002", 10),
+        ]);
         house.run("start");
-        until("they are up", || house.said("echo: up") && house.said("goes: up"));
+        until("they are up", || ["echo", "apart", "goes"].iter().all(|name| house.said(&format!("\n{name}: up"))));
         let before = house.status();
         let [echo, goes, ends] = ["echo", "goes", "ends"].map(|name| process_of(&before, name));
 
@@ -124,6 +131,8 @@ fn a_killed_supervisor_is_followed_by_one_that_takes_over() {
         assert!(after.pid.is_some_and(|pid| Some(pid) != before.pid));
         assert_eq!((process_of(&after, "echo"), process_of(&after, "goes")), (echo, goes));
         until("what was printed arrives", || house.said("echo: printed while nobody was there"));
+        fs::write(house.tree.join("apart"), "printed by what it has started\n").unwrap();
+        until("what that printed arrives", || house.said("apart: printed by what it has started"));
         until("what had ended is started again", || house.service("ends").pid.is_some());
         assert_eq!(house.service("ends").last_exit.as_deref(), Some("ended, status unknown"));
         assert_eq!(others().iter().filter(|line| *line == "sleep 1001").count(), 1, "nothing runs twice");

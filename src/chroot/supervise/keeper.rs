@@ -60,9 +60,10 @@ impl Keeper {
         let now = Instant::now();
         let mut services = services(orders, now);
         for kept in before {
+            let living = super::left(kept, &chroot.place);
             match services.iter_mut().find(|service| service.name == kept.name) {
-                Some(service) => service.adopt(kept, now),
-                None => services.push(dropped(kept, now)),
+                Some(service) => service.adopt(kept, &living, now),
+                None => services.push(dropped(kept, &living, now)),
             }
             if let Some(main) = kept.main.filter(|main| main.lives()) {
                 let told = format!("{}: process {} of an earlier supervisor is taken over", kept.name, main.pid);
@@ -205,10 +206,10 @@ fn services(orders: &Orders, now: Instant) -> Vec<Service> {
 }
 
 /// Runs, but is no longer defined.
-fn dropped(kept: &Kept, now: Instant) -> Service {
+fn dropped(kept: &Kept, living: &[Seen], now: Instant) -> Service {
     let stop = Duration::from_secs(kept.stop_seconds.min(MOST_STOP_SECONDS));
     let mut service = Service::new(&kept.name, Program::Dropped, stop, now);
-    service.adopt(kept, now);
+    service.adopt(kept, living, now);
     service.end(now);
     service
 }

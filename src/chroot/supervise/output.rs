@@ -3,14 +3,14 @@
 //! The service's end is open for reading as well. So a service whose supervisor was killed isn't killed by the next line that
 //! it prints (SIGPIPE): it can print 64 KiB more, and then waits until the next supervisor reads on. pipe(7), proc(5).
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::lines::Lines;
@@ -36,22 +36,22 @@ impl Output {
         Ok(Self { reader: reader.into(), writer, lines: Lines::default() })
     }
 
-    /// The one that this process was given, as its supervisor has recorded it; nothing if it has closed it.
+    /// The one that these processes were given, as their supervisor has recorded it; nothing if all have closed it.
     ///
-    /// The process may be nobody's friend, and put something else in the place of a descriptor at any time. So each is looked up
+    /// A process may be nobody's friend, and put something else in the place of a descriptor at any time. So each is looked up
     /// once, and it is what was found then that is looked at and opened.
-    pub fn of(pid: i32, inode: u64) -> Option<Self> {
+    pub fn of(pids: impl IntoIterator<Item = i32>, inode: u64) -> Option<Self> {
         let (any_pipe, _) = pipe_with(PipeFlags::CLOEXEC).ok()?;
         // A pipe with a name has a number of its file system, which could be the same.
         let device = rustix::fs::fstat(any_pipe).ok()?.st_dev;
-        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-        let held =
-            entries.filter_map(|entry| rustix::fs::open(entry.path(), HOLD, Mode::empty()).ok()).find(|held| {
-                rustix::fs::fstat(held).is_ok_and(|found| {
-                    FileType::from_raw_mode(found.st_mode) == FileType::Fifo
-                        && (found.st_dev, found.st_ino) == (device, inode)
-                })
-            })?;
+        let directories = pids.into_iter().filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok());
+        let is_it = |held: &OwnedFd| {
+            let found = rustix::fs::fstat(held);
+            let is_pipe = |found: &Stat| FileType::from_raw_mode(found.st_mode) == FileType::Fifo;
+            found.is_ok_and(|found| is_pipe(&found) && (found.st_dev, found.st_ino) == (device, inode))
+        };
+        let hold = |entry: DirEntry| rustix::fs::open(entry.path(), HOLD, Mode::empty()).ok();
+        let held = directories.flatten().flatten().filter_map(hold).find(is_it)?;
         let reader = open(&by_number(&held), false).ok()?;
         let writer = open(&by_number(&held), true).ok()?.into();
         Some(Self { reader, writer, lines: Lines::default() })
@@ -129,13 +129,13 @@ mod tests {
         drop(output);
         theirs.write_all(b"three\n").unwrap(); // would be an error without a reader
         let pid = std::process::id().cast_signed();
-        let mut next = Output::of(pid, inode).unwrap();
+        let mut next = Output::of([pid], inode).unwrap();
         lines.clear();
         next.read(|line| lines.push(line.to_vec()));
         assert_eq!(lines, [b"three"]);
-        assert!(Output::of(pid, inode + 1_000_000).is_none());
+        assert!(Output::of([pid], inode + 1_000_000).is_none());
         drop((next, theirs));
-        assert!(Output::of(pid, inode).is_none());
+        assert!(Output::of([pid], inode).is_none());
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         for path in ["/file", "/fifo"] {
             let theirs = std::fs::OpenOptions::new().read(true).write(true).open(fixture.join(path)).unwrap();
             let inode = theirs.metadata().unwrap().ino();
-            assert!(Output::of(std::process::id().cast_signed(), inode).is_none(), "{path}");
+            assert!(Output::of([std::process::id().cast_signed()], inode).is_none(), "{path}");
         }
     }
 }

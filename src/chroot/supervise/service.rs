@@ -93,12 +93,14 @@ impl Service {
         }
     }
 
-    /// Takes over what a supervisor that was killed has left of it.
-    pub fn adopt(&mut self, kept: &Kept, now: Instant) {
+    /// Takes over what a supervisor that was killed has left of it: these processes.
+    pub fn adopt(&mut self, kept: &Kept, living: &[Seen], now: Instant) {
         self.restarts = kept.restarts;
         self.last_exit.clone_from(&kept.last_exit);
         self.sessions.clone_from(&kept.sessions);
         self.began = now;
+        // The main one may have closed it, or ended.
+        self.output = kept.pipe.and_then(|inode| Output::of(living.iter().map(|seen| seen.running.pid), inode));
         if kept.condition == Condition::Ending {
             self.main = kept.main;
             return self.begin_to_end(now);
@@ -106,7 +108,6 @@ impl Service {
         let Some(main) = kept.main else { return };
         self.main = Some(main);
         self.since = main.started;
-        self.output = kept.pipe.and_then(|inode| Output::of(main.pid, inode));
         self.prepared = kept.condition != Condition::Preparing;
         // What isn't there any more is found at the first look.
         self.phase = match kept.condition {
