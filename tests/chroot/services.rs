@@ -26,7 +26,9 @@ const APPLETS: [&str; 6] = ["sh", "sleep", "cat", "setsid", "mkfifo", "kill"];
 #[test]
 fn one_that_ends_at_once_is_started_again_with_longer_and_longer_pauses() {
     alone("services::one_that_ends_at_once_is_started_again_with_longer_and_longer_pauses", |house| {
-        house.define(&[("fails", "echo out; echo err >&2; printf 'half \\033[2J'; exit 3", 10), ("missing", "", 10)]);
+        let fails = "echo out; echo err >&2; printf 'half \\033[2J'; exit 3";
+        // By a real-time signal.
+        house.define(&[("fails", fails, 10), ("missing", "", 10), ("signal", "kill -40 $$; exec sleep 1001", 10)]);
         // Whoever starts it may have passed on that children are not to be told of.
         let start = house.lab.command(&["start", "test"]);
         let mut careless = Command::new("env");
@@ -38,6 +40,8 @@ fn one_that_ends_at_once_is_started_again_with_longer_and_longer_pauses() {
         assert!(begin.elapsed() >= Duration::from_secs(3), "the pauses are 1 s, 2 s: {:?}", begin.elapsed());
         until("the third run's end in the log", || house.said("supervisor: fails: is started again in 4 s"));
         assert_eq!(fails().last_exit.as_deref(), Some("ended with status 3"));
+        let how = || house.service("signal").last_exit;
+        until("the end by that signal", || how().as_deref() == Some("was ended by signal 40"));
         let supervisor = house.status().pid.unwrap();
         assert!(ticks(supervisor) < 100, "it has worked for {} s in all", ticks(supervisor) / 100);
 

@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use rustix::process::{WaitOptions, wait};
 
+use super::exit::Exit;
 use super::orders::Orders;
 use super::programs::{Chroot, Program};
 use super::record::{self, Kept};
@@ -142,17 +142,17 @@ impl Keeper {
     /// Children of ours that have ended: services, and what others have left to us.
     fn reap(&mut self) {
         loop {
-            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                Ok(status) => {
-                    let pid = status.pid().map_or(0, Pid::as_raw);
-                    self.services.iter_mut().for_each(|service| service.reaped(pid, status));
+            // Not nix's: that fails for a child that was ended by a real-time signal, which then is reaped all the same.
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    let exit = Exit::from(status);
+                    self.services.iter_mut().for_each(|service| service.reaped(pid.as_raw_pid(), exit));
                 }
-                Err(Errno::EINTR) => {}
+                Ok(None) | Err(rustix::io::Errno::CHILD) => return,
+                Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
-                    return self
-                        .log
-                        .line(OURSELVES, format!("waiting for children fails ({error}); going on").as_bytes());
+                    let told = format!("waiting for children fails ({error}); going on");
+                    return self.log.line(OURSELVES, told.as_bytes());
                 }
             }
         }

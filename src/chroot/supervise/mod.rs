@@ -4,6 +4,7 @@
 //! what lives. Its services live on without it; what they print waits in their pipes (`output`).
 
 mod backoff;
+mod exit;
 mod keeper;
 mod lines;
 mod orders;

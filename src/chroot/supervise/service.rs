@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
-use nix::sys::wait::WaitStatus;
 
 use super::backoff::{Backoff, GOOD};
+use super::exit::Exit;
 use super::output::Output;
 use super::programs::{Chroot, Program};
 use super::record::{Condition, Kept};
@@ -22,8 +22,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_OFTEN: Duration = Duration::from_millis(20);
 /// Who says in the log what the supervisor says.
 pub const OURSELVES: &str = "supervisor";
-/// What is known of a process that ended while nobody could wait for it.
-const UNKNOWN: &str = "ended, status unknown";
 
 pub struct Service {
     pub name: String,
@@ -33,7 +31,7 @@ pub struct Service {
     /// As long as it lives, or hasn't been looked after.
     main: Option<Running>,
     /// How it ended, if it was a child of ours.
-    exit: Option<WaitStatus>,
+    exit: Option<Exit>,
     /// Its end is told by waitpid(2).
     ours: bool,
     sessions: Vec<i32>,
@@ -136,9 +134,9 @@ impl Service {
     }
 
     /// waitpid(2) has told the end of a child.
-    pub fn reaped(&mut self, pid: i32, status: WaitStatus) {
+    pub fn reaped(&mut self, pid: i32, exit: Exit) {
         if self.ours && self.main.is_some_and(|main| main.pid == pid) {
-            self.exit = Some(status);
+            self.exit = Some(exit);
         }
     }
 
@@ -217,20 +215,19 @@ impl Service {
     /// Whether its process has ended, and if so, whether well. Its last words are logged, and how it ended.
     fn take_end(&mut self, world: &mut World) -> Option<bool> {
         let main = self.main?;
-        let (how, well) = match self.exit.take() {
-            Some(WaitStatus::Exited(_, status)) => (format!("ended with status {status}"), status == 0),
-            Some(WaitStatus::Signaled(_, signal, _)) => (format!("was ended by {}", signal.as_str()), false),
-            Some(_) => (UNKNOWN.to_owned(), false),
+        let exit = match self.exit.take() {
+            Some(exit) => exit,
             None if self.ours || main.lives() => return None,
-            None => (UNKNOWN.to_owned(), matches!(self.phase, Phase::Background)),
+            None => Exit::Unknown,
         };
+        let well = exit.is_well() || exit == Exit::Unknown && matches!(self.phase, Phase::Background);
         self.main = None;
         if let Some(output) = &mut self.output {
             output.finish(|line| world.log.line(&self.name, line));
         }
         self.ran = world.now.saturating_duration_since(self.began);
-        self.say(world, &format!("process {} {how}, after {} s", main.pid, self.ran.as_secs()));
-        self.last_exit = Some(how);
+        self.say(world, &format!("process {} {}, after {} s", main.pid, exit.text(), self.ran.as_secs()));
+        self.last_exit = Some(exit.text());
         Some(well)
     }
 
