@@ -16,7 +16,7 @@ use vestibule::chroot::state::State;
 use vestibule::chroot::supervise::{self, Condition, Supervised, SupervisedService};
 use vestibule::root::Root;
 
-use crate::lab::{DEADLINE, Lab, on_own_machine, outcome, run, until};
+use crate::lab::{Beside, DEADLINE, Lab, on_own_machine, outcome, run, until};
 
 /// Somebody's: without any, our server is not started.
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n";
@@ -149,6 +149,33 @@ fn a_killed_supervisor_is_followed_by_one_that_takes_over() {
         assert_eq!(others(), [""; 0]);
         assert!(said.contains("the supervisor had been killed") && said.contains("echo: process "), "{said}");
         assert!(supervise::status(&house.state()).unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_start_after_a_stop_that_was_interrupted_starts_anew() {
+    alone("services::a_start_after_a_stop_that_was_interrupted_starts_anew", |house| {
+        let slow = "trap 'until [ -e /go ]; do sleep 0.1; done; exit' TERM; echo up; while :; do sleep 0.1; done";
+        house.define(&[("slow", slow, 600)]);
+        house.run("start");
+        until("it is up", || house.said("slow: up"));
+        let before = house.status();
+        let spawn = |action| {
+            let mut command = house.lab.command(&[action, "test"]);
+            Beside(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        };
+        let stop = spawn("stop");
+        until("it is being ended", || house.service("slow").state == Condition::Ending);
+        drop(stop);
+        let mut start = spawn("start");
+        until("somebody starts it", || house.state().lock(Duration::ZERO).is_err());
+        house.lab.put("tree/go", "");
+        assert!(start.0.wait().unwrap().success());
+        let after = house.status();
+        assert!(after.pid.is_some_and(|pid| Some(pid) != before.pid), "{before:?} {after:?}");
+        assert_ne!(process_of(&after, "slow"), process_of(&before, "slow"));
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
     });
 }
 

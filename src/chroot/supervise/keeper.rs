@@ -18,7 +18,7 @@ use super::record::{self, Kept};
 use super::service::{OURSELVES, Service, World};
 use crate::chroot::definition::SSH;
 use crate::chroot::log::Log;
-use crate::chroot::processes::{self, Seen};
+use crate::chroot::processes::{self, Running, Seen};
 use crate::chroot::state::State;
 
 /// Daemons that have left their service's session get this long, once all services have ended.
@@ -136,6 +136,10 @@ impl Keeper {
         // SIGHUP is for those whose terminal goes, SIGPIPE an error as well; SIGCHLD has done what it is for: poll returned.
         if end && !std::mem::replace(&mut self.ending, true) {
             self.log.line(OURSELVES, b"told to end: services are ended, the last first");
+            // Not all who tell it write that down themselves.
+            if let Err(error) = Running::this().and_then(|this| record::write_ending(&self.state, this)) {
+                self.log.line(OURSELVES, format!("{error:#}; going on").as_bytes());
+            }
         }
     }
 

@@ -77,17 +77,23 @@ impl Supervised {
     }
 }
 
-/// Whether there is one that keeps the services running.
+/// Whether there is one that keeps the services running, and goes on doing so.
 pub fn is_running(state: &State) -> anyhow::Result<bool> {
-    Ok(record::supervisor(state)?.is_some_and(Running::lives))
+    let Some(supervisor) = record::supervisor(state)?.filter(|supervisor| supervisor.lives()) else { return Ok(false) };
+    Ok(!record::is_ending(state, supervisor)?)
 }
 
-/// Starts the supervisor, and returns when it has started each service once; harmless if it runs already. What did not go well
-/// with services is told: the supervisor tries them again. A supervisor that can't do its work is an error.
+/// Starts the supervisor, and returns when it has started each service once; harmless if it runs already. One that is ending,
+/// as whoever has told it so did not wait, ends first. What did not go well with services is told: the supervisor tries them
+/// again. A supervisor that can't do its work is an error.
 pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root) -> anyhow::Result<Vec<String>> {
     if is_running(state)? {
         return Ok(Vec::new());
     }
+    let before = match record::supervisor(state)?.filter(|supervisor| supervisor.lives()) {
+        Some(_ending) => stop(place, state, stop_deadline(definition))?,
+        None => Vec::new(),
+    };
     let orders = Orders::new(definition, place, root).text()?;
     let mut supervisor = Command::new("/proc/self/exe")
         .arg0("vestibule")
@@ -100,6 +106,7 @@ pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root)
         .spawn()
         .context("starting the supervisor, /proc/self/exe (is /proc mounted?)")?;
     let told = tell(&mut supervisor, &orders).and_then(|said| until_ready(said, Instant::now() + START_DEADLINE));
+    let told = told.map(|told| before.into_iter().chain(told).collect());
     told.or_else(|error| {
         let left = stop(place, state, GIVE_UP_DEADLINE).unwrap_or_else(|error| vec![format!("{error:#}")]);
         supervisor.kill().context("ending the supervisor, which did not get ready")?;
@@ -121,6 +128,10 @@ pub fn stop(place: &Place, state: &State, deadline: Duration) -> anyhow::Result<
     let deadline = Instant::now() + deadline;
     let mut told = Vec::new();
     if let Some(supervisor) = record::supervisor(state)? {
+        // Before it hears of it: whoever waits for it may be ended at any time, and then somebody starts the chroot.
+        if let Err(error) = record::write_ending(state, supervisor) {
+            told.push(format!("{error:#}; ending the supervisor all the same"));
+        }
         if !supervisor.signal(Signal::SIGTERM) {
             told.push("the supervisor had been killed; its services are ended without it".to_owned());
         } else if !supervisor.ended_by(deadline) {
