@@ -198,6 +198,27 @@ fn one_that_goes_into_the_background_counts_as_running_while_it_lives() {
 }
 
 #[test]
+fn what_another_service_leaves_is_not_taken_for_one_in_the_background() {
+    alone("services::what_another_service_leaves_is_not_taken_for_one_in_the_background", |house| {
+        let other = "mkfifo /pipe; echo up; cat /pipe; (setsid sleep 1002 &); echo left; exec sleep 1003";
+        house.define(&[("daemon", "setsid sleep 1001 & exit 0", 10), ("other", other, 10)]);
+        house.run("start");
+        let of_name = || house.service("daemon");
+        until("it is in the background", || of_name().state == Condition::Background && house.said("other: up"));
+        let first = running(of_name().pid.unwrap());
+        until("it is the one that was left", || line_of(first.pid) == "sleep 1001");
+        fs::write(house.tree.join("pipe"), "now\n").unwrap();
+        let supervisor = house.status().pid.unwrap();
+        let is_left = |seen: &Seen| line_of(seen.running.pid) == "sleep 1002" && seen.parent == supervisor;
+        until("it has left one to the supervisor", || processes::all().iter().any(is_left));
+        kill(first);
+        until("it is started again", || of_name().pid.is_some_and(|pid| pid != first.pid) && of_name().restarts == 1);
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+    });
+}
+
+#[test]
 fn our_own_server_keeps_its_sockets() {
     alone("services::our_own_server_keeps_its_sockets", |house| {
         put_libraries(&house.tree);

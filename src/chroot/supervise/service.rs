@@ -237,7 +237,7 @@ impl Service {
         let in_background = matches!(self.phase, Phase::Background);
         if well
             && (young || in_background)
-            && let Some(left) = self.left(world).into_iter().min_by_key(|seen| seen.running.started)
+            && let Some(left) = self.left(in_background, world).into_iter().min_by_key(|seen| seen.running.started)
         {
             let told =
                 format!("it left process {} ({}), and counts as running while that lives", left.running.pid, left.name);
@@ -266,15 +266,18 @@ impl Service {
     }
 
     /// What a program that puts itself into the background leaves: processes of its session, and those that have one of their
-    /// own and were left to us (PR_SET_CHILD_SUBREAPER), unless they are older.
-    fn left(&self, world: &World) -> Vec<Seen> {
+    /// own and were left to us (PR_SET_CHILD_SUBREAPER), unless they are older. The latter only when the command itself has just
+    /// ended: later they are anybody's.
+    fn left(&self, in_background: bool, world: &World) -> Vec<Seen> {
         let us = std::process::id().cast_signed();
         let stray = |seen: &Seen| {
             let claimed = world.claimed.contains(&seen.session) || world.claimed.contains(&seen.running.pid);
             seen.parent == us && !claimed && seen.running.started >= self.since
         };
         let mut left = self.members(world.chroot);
-        left.extend(processes::all().into_iter().filter(stray));
+        if !in_background {
+            left.extend(processes::all().into_iter().filter(stray));
+        }
         left
     }
 
