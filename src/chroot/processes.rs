@@ -184,14 +184,16 @@ impl End {
     }
 }
 
-/// Signals each process once, those as well that come while others end; kills after `grace` what is left. Looks no longer than
-/// for `KILL_DEADLINE` after that.
+/// Signals each process once, those as well that come while others end; kills after `grace` what is left, but nothing at the
+/// first look. Looks no longer than for `KILL_DEADLINE` after that.
 pub fn end(members: &dyn Fn() -> Vec<Seen>, signals: &[Signal], grace: Duration) -> Vec<(Seen, End)> {
     let begin = Instant::now();
     let mut told: Vec<(Seen, End)> = Vec::new();
+    let mut first_look = true;
     loop {
         let living = members();
-        let force = begin.elapsed() >= grace;
+        let force = !first_look && begin.elapsed() >= grace;
+        first_look = false;
         if living.is_empty() || begin.elapsed() >= grace + KILL_DEADLINE {
             let stays = |seen: &Seen| living.iter().any(|living| living.running == seen.running);
             told.iter_mut().filter(|(seen, _)| stays(seen)).for_each(|(_, how)| *how = End::Stays);
@@ -199,7 +201,7 @@ pub fn end(members: &dyn Fn() -> Vec<Seen>, signals: &[Signal], grace: Duration)
         }
         for seen in living {
             let known = told.iter().position(|(known, _)| known.running == seen.running);
-            if known.is_none() && !force {
+            if known.is_none() {
                 for signal in signals {
                     seen.running.signal(*signal);
                 }
@@ -247,5 +249,22 @@ mod tests {
         assert!(running.ended_by(Instant::now() + Duration::from_secs(60)));
         assert!(!running.signal(Signal::SIGKILL));
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn even_without_grace_a_process_is_told_before_it_is_killed() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let running = Running::of(child.id().cast_signed()).unwrap();
+        let looks = std::cell::Cell::new(0);
+        let members = || {
+            looks.set(looks.get() + 1);
+            // Who is told gets as long as it needs on a busy machine.
+            let ended = looks.get() > 1 && running.ended_by(Instant::now() + Duration::from_secs(60));
+            Seen::read(running.pid).filter(|_| !ended).into_iter().collect()
+        };
+        let told = end(&members, &[Signal::SIGTERM], Duration::ZERO);
+        assert!(matches!(&told[..], [(seen, End::Itself)] if seen.running == running), "{told:?}");
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGTERM as i32));
     }
 }

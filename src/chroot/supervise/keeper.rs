@@ -29,9 +29,6 @@ const WRITE_AGAIN: Duration = Duration::from_secs(5);
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Our own server says goodbye to those who are logged in, and ends what they have started: 6 s at most (`rescue::END`).
 pub const SSH_STOP: Duration = Duration::from_secs(10);
-/// How long a service of a definition that has changed since gets to end, if nothing is written down about it.
-const MOST_STOP_SECONDS: u64 = 600;
-
 pub struct Keeper {
     chroot: Chroot,
     state: State,
@@ -211,8 +208,7 @@ fn services(orders: &Orders, now: Instant) -> Vec<Service> {
 
 /// Runs, but is no longer defined.
 fn dropped(kept: &Kept, living: &[Seen], now: Instant) -> Service {
-    let stop = Duration::from_secs(kept.stop_seconds.min(MOST_STOP_SECONDS));
-    let mut service = Service::new(&kept.name, Program::Dropped, stop, now);
+    let mut service = Service::new(&kept.name, Program::Dropped, kept.stop(), now);
     service.adopt(kept, living, now);
     service.end(now);
     service

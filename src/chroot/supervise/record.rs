@@ -1,5 +1,7 @@
 //! What the supervisor writes down about itself and its services: for `status`, and for the one after it.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,9 @@ const SUPERVISOR: &str = "supervisor";
 const SERVICES: &str = "services";
 /// The supervisor that was told to end, as in `SUPERVISOR`.
 const ENDING: &str = "ending";
+
+/// As long as a definition can say (`stop-seconds`).
+const MAX_STOP_SECONDS: u64 = 600;
 
 /// How a service is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +47,13 @@ pub struct Kept {
     pub restarts: u32,
     pub last_exit: Option<String>,
     pub stop_seconds: u64,
+}
+
+impl Kept {
+    /// How long it gets to end.
+    pub fn stop(&self) -> Duration {
+        Duration::from_secs(self.stop_seconds.min(MAX_STOP_SECONDS))
+    }
 }
 
 /// The supervisor, if one was started since the boot and not stopped; it may have been killed.
