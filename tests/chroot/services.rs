@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -192,6 +192,24 @@ fn one_that_goes_into_the_background_counts_as_running_while_it_lives() {
         kill(first);
         until("it is started again", || of_name().pid.is_some_and(|pid| pid != first.pid) && of_name().restarts == 1);
         until("it is in the background again", || others().contains(&"sleep 1001".to_owned()));
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+    });
+}
+
+#[test]
+fn host_keys_that_could_not_be_made_are_made_before_a_later_start() {
+    alone("services::host_keys_that_could_not_be_made_are_made_before_a_later_start", |house| {
+        house.put_program("ssh-keygen", "[ -e /ready ] && : > /etc/ssh/ssh_host_x_key");
+        house.put_program("sshd", "[ -e /etc/ssh/ssh_host_x_key ] && exec sleep 1001");
+        fs::create_dir_all(house.tree.join("etc/ssh")).unwrap();
+        let service = "[[service]]\nname = \"server\"\ncommand = [\"/bin/sshd\"]\n";
+        house.lab.define("test", &format!("standard-mounts = false\nlog.file = \"/log/test\"\n{service}"));
+        house.run("start");
+        until("the first start without", || house.said("server: is started again in 2 s"));
+        assert!(house.said("what prepares its start did not end well"), "{}", house.log());
+        house.lab.put("tree/ready", "");
+        until("it runs", || others().contains(&"sleep 1001".to_owned()));
         house.run("stop");
         assert_eq!(others(), [""; 0]);
     });
@@ -386,6 +404,12 @@ impl House {
             text += &format!("[[service]]\nname = {name:?}\ncommand = {command}\nstop-seconds = {stop}\n");
         }
         self.lab.define("test", &text);
+    }
+
+    /// A script of the shell, in /bin.
+    fn put_program(&self, name: &str, text: &str) {
+        self.lab.put(&format!("tree/bin/{name}"), format!("#!/bin/sh\n{text}\n"));
+        fs::set_permissions(self.tree.join("bin").join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// `vestibule chroot ACTION test`; what it says.

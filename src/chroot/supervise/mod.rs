@@ -9,6 +9,7 @@ mod keeper;
 mod lines;
 mod orders;
 mod output;
+mod phase;
 mod programs;
 mod record;
 mod service;

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use super::backoff::{Backoff, GOOD};
 use super::exit::Exit;
 use super::output::Output;
+use super::phase::{Phase, Preparation};
 use super::programs::{Chroot, Program};
 use super::record::{Condition, Kept};
 use crate::chroot::log::Log;
@@ -43,20 +44,11 @@ pub struct Service {
     /// How long the last one ran.
     ran: Duration,
     backoff: Backoff,
-    prepared: bool,
+    preparation: Preparation,
     /// Whether it is started again.
     wanted: bool,
     restarts: u32,
     last_exit: Option<String>,
-}
-
-enum Phase {
-    Waiting { until: Instant },
-    Preparing { until: Instant },
-    Running,
-    Background,
-    Ending { kill_at: Instant, told: Vec<Running>, killed: Vec<Running> },
-    Ended,
 }
 
 /// What a step of a service needs to know of the world.
@@ -84,7 +76,7 @@ impl Service {
             since: 0,
             ran: Duration::ZERO,
             backoff: Backoff::default(),
-            prepared: false,
+            preparation: Preparation::Wanted,
             wanted: true,
             restarts: 0,
             last_exit: None,
@@ -106,7 +98,6 @@ impl Service {
         let Some(main) = kept.main else { return };
         self.main = Some(main);
         self.since = main.started;
-        self.prepared = kept.condition != Condition::Preparing;
         // What isn't there any more is found at the first look.
         self.phase = match kept.condition {
             Condition::Preparing => Phase::Preparing { until: now + PREPARATION },
@@ -177,14 +168,7 @@ impl Service {
     pub fn kept(&self) -> Kept {
         Kept {
             name: self.name.clone(),
-            condition: match self.phase {
-                Phase::Waiting { .. } => Condition::Waiting,
-                Phase::Preparing { .. } => Condition::Preparing,
-                Phase::Running => Condition::Running,
-                Phase::Background => Condition::Background,
-                Phase::Ending { .. } => Condition::Ending,
-                Phase::Ended => Condition::Ended,
-            },
+            condition: self.phase.condition(),
             main: self.main,
             sessions: self.sessions.clone(),
             pipe: self.output.as_ref().and_then(Output::inode),
@@ -199,10 +183,17 @@ impl Service {
         let ended = self.take_end(world);
         match &self.phase {
             Phase::Waiting { until } if world.now >= *until => self.start(world),
-            Phase::Preparing { .. } if ended.is_some() => self.run(world),
+            Phase::Preparing { .. } if ended == Some(true) => {
+                self.preparation = Preparation::Done;
+                self.run(world);
+            }
+            Phase::Preparing { .. } if ended.is_some() => {
+                self.say(world, "what prepares its start did not end well; it is done again before the next one");
+                self.run(world);
+            }
             Phase::Preparing { until } if world.now >= *until => {
-                self.prepared = true; // not once more
-                self.say(world, "what prepares its first start takes too long, and is ended");
+                self.preparation = Preparation::LeftOut;
+                self.say(world, "what prepares its start takes too long, and is ended; the next one goes without");
                 self.begin_to_end(world.now);
             }
             Phase::Running | Phase::Background if ended.is_some() => self.after(ended == Some(true), world),
@@ -295,16 +286,22 @@ impl Service {
         if let Err(error) = self.program.make_ready(world.chroot) {
             return self.fail(&error, world);
         }
-        if !std::mem::replace(&mut self.prepared, true) {
-            let preparation = self.program.preparation(world.chroot);
-            let started = preparation.and_then(|command| command.map(|command| self.spawn(command, world)).transpose());
-            match started {
-                Ok(Some(())) => return self.phase = Phase::Preparing { until: world.now + PREPARATION },
-                Ok(None) => {}
-                Err(error) => self.say(world, &format!("what prepares its first start can't be done: {error:#}")),
-            }
+        match self.preparation {
+            Preparation::Done => {}
+            Preparation::LeftOut => self.preparation = Preparation::Wanted,
+            Preparation::Wanted => match self.prepare(world) {
+                Ok(true) => return self.phase = Phase::Preparing { until: world.now + PREPARATION },
+                Ok(false) => {}
+                Err(error) => self.say(world, &format!("what prepares its start can't be done: {error:#}")),
+            },
         }
         self.run(world);
+    }
+
+    /// Whether there is anything to wait for.
+    fn prepare(&mut self, world: &mut World) -> anyhow::Result<bool> {
+        let command = self.program.preparation(world.chroot)?;
+        Ok(command.map(|command| self.spawn(command, world)).transpose()?.is_some())
     }
 
     fn run(&mut self, world: &mut World) {
