@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 
 use super::backoff::{Backoff, GOOD};
@@ -329,9 +329,13 @@ impl Service {
             let (out, err) = output.ends().context("giving it a pipe for what it prints")?;
             command.stdin(Stdio::null()).stdout(out).stderr(err);
         }
-        let pid = command.spawn().context("starting a process")?.id().cast_signed();
+        let mut child = command.spawn().context("starting a process")?;
+        let pid = child.id().cast_signed();
         // Also if it has ended already: it is waited for only after this.
-        let main = Running::of(pid).with_context(|| format!("looking at process {pid}, which was just started"))?;
+        let Some(main) = Running::of(pid) else {
+            child.kill().and_then(|()| child.wait()).with_context(|| format!("ending process {pid}, just started"))?;
+            bail!("process {pid} was started and can't be looked at in /proc, so nobody would know it; it is killed");
+        };
         (self.main, self.ours, self.exit) = (Some(main), true, None);
         (self.began, self.since) = (world.now, main.started);
         self.sessions.push(pid);
