@@ -160,6 +160,7 @@ fn a_start_after_a_stop_that_was_interrupted_starts_anew() {
         house.run("start");
         until("it is up", || house.said("slow: up"));
         let before = house.status();
+        let first = process_of(&before, "slow");
         let spawn = |action| {
             let mut command = house.lab.command(&[action, "test"]);
             Beside(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
@@ -173,7 +174,7 @@ fn a_start_after_a_stop_that_was_interrupted_starts_anew() {
         assert!(start.0.wait().unwrap().success());
         let after = house.status();
         assert!(after.pid.is_some_and(|pid| Some(pid) != before.pid), "{before:?} {after:?}");
-        assert_ne!(process_of(&after, "slow"), process_of(&before, "slow"));
+        assert_ne!(process_of(&after, "slow"), first);
         house.run("stop");
         assert_eq!(others(), [""; 0]);
     });
