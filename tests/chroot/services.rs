@@ -199,6 +199,23 @@ fn one_that_goes_into_the_background_counts_as_running_while_it_lives() {
 }
 
 #[test]
+fn one_that_is_not_root_can_open_its_standard_output() {
+    alone("services::one_that_is_not_root_can_open_its_standard_output", |house| {
+        house.lab.put("tree/etc/passwd", "somebody:x:1000:1000::/:/bin/sh\n");
+        let definition = "standard-mounts = false\nlog.file = \"/log/test\"\n\
+            [[mount]]\ntype = \"proc\"\ntarget = \"/proc\"\n\
+            [[service]]\nname = \"prints\"\nuser = \"somebody\"\n\
+            command = [\"/bin/sh\", \"-c\", \"echo through > /proc/self/fd/1; echo on; exec sleep 1001\"]\n";
+        house.lab.define("test", definition);
+        house.run("start");
+        until("it has printed", || house.said("\nprints: on"));
+        assert!(house.said("\nprints: through"), "{}", house.log());
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+    });
+}
+
+#[test]
 fn host_keys_that_could_not_be_made_are_made_before_a_later_start() {
     alone("services::host_keys_that_could_not_be_made_are_made_before_a_later_start", |house| {
         house.put_program("ssh-keygen", "[ -e /ready ] && : > /etc/ssh/ssh_host_x_key");

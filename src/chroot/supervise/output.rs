@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::lines::Lines;
@@ -62,8 +62,12 @@ impl Output {
         self.reader.metadata().ok().map(|found| found.ino())
     }
 
-    /// For a program's standard output and error.
-    pub fn ends(&self) -> io::Result<(Stdio, Stdio)> {
+    /// For the standard output and error of a program that runs as this user, who can open it anew (/dev/stdout). All programs
+    /// share what is open: whether one has set it not to wait doesn't matter to the next.
+    pub fn ends(&self, uid: u32) -> io::Result<(Stdio, Stdio)> {
+        rustix::fs::fcntl_setfl(&self.writer, OFlags::empty())?;
+        // Ignoring where that is forbidden: only a program that opens it anew misses something.
+        let _ = rustix::fs::fchown(&self.writer, Some(Uid::from_raw(uid)), None);
         Ok((self.writer.try_clone()?.into(), self.writer.try_clone()?.into()))
     }
 
@@ -136,6 +140,17 @@ mod tests {
         assert!(Output::of([pid], inode + 1_000_000).is_none());
         drop((next, theirs));
         assert!(Output::of([pid], inode).is_none());
+    }
+
+    #[test]
+    fn every_program_waits_when_it_prints_whatever_the_one_before_has_set() {
+        let output = Output::new().unwrap();
+        let uid = nix::unistd::geteuid().as_raw();
+        output.ends(uid).unwrap();
+        rustix::fs::fcntl_setfl(&output.writer, OFlags::NONBLOCK).unwrap(); // as any program can that shares it
+        output.ends(uid).unwrap();
+        assert!(!rustix::fs::fcntl_getfl(&output.writer).unwrap().contains(OFlags::NONBLOCK));
+        assert!(rustix::fs::fcntl_getfl(&output.reader).unwrap().contains(OFlags::NONBLOCK), "we never wait");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::backoff::{Backoff, GOOD};
 use super::exit::Exit;
 use super::output::Output;
 use super::phase::{Phase, Preparation};
-use super::programs::{Chroot, Program};
+use super::programs::{Chroot, Program, ROOT};
 use super::record::{Condition, Kept};
 use crate::chroot::log::Log;
 use crate::chroot::processes::{self, KILL_DEADLINE, Running, Seen};
@@ -301,13 +301,13 @@ impl Service {
     /// Whether there is anything to wait for.
     fn prepare(&mut self, world: &mut World) -> anyhow::Result<bool> {
         let command = self.program.preparation(world.chroot)?;
-        Ok(command.map(|command| self.spawn(command, world)).transpose()?.is_some())
+        Ok(command.map(|command| self.spawn(command, ROOT, world)).transpose()?.is_some())
     }
 
     fn run(&mut self, world: &mut World) {
         let ready = self.program.make_ready(world.chroot);
         let command = ready.and_then(|()| self.program.command(world.chroot));
-        match command.and_then(|command| self.spawn(command, world)) {
+        match command.and_then(|(command, uid)| self.spawn(command, uid, world)) {
             Ok(()) => self.phase = Phase::Running,
             Err(error) => self.fail(&error, world),
         }
@@ -320,13 +320,13 @@ impl Service {
         self.again(world);
     }
 
-    /// Starts a process for it, which prints to its log.
-    fn spawn(&mut self, mut command: Command, world: &mut World) -> anyhow::Result<()> {
+    /// Starts a process for it, which becomes this user and prints to its log.
+    fn spawn(&mut self, mut command: Command, uid: u32, world: &mut World) -> anyhow::Result<()> {
         if self.output.is_none() {
             self.output = Some(Output::new().context("making a pipe for what it prints")?);
         }
         if let Some(output) = &self.output {
-            let (out, err) = output.ends().context("giving it a pipe for what it prints")?;
+            let (out, err) = output.ends(uid).context("giving it a pipe for what it prints")?;
             command.stdin(Stdio::null()).stdout(out).stderr(err);
         }
         let mut child = command.spawn().context("starting a process")?;
