@@ -5,7 +5,7 @@
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -86,7 +86,7 @@ pub struct Seen {
     pub parent: i32,
     /// The number of the process that began it: setsid(2).
     pub session: i32,
-    /// A zombie: nothing of it is left but its exit status.
+    /// A zombie: nothing of it is left but its exit status. Not if only its first thread has ended (pthread_exit(3) in `main`).
     pub ended: bool,
 }
 
@@ -105,12 +105,13 @@ impl Seen {
         let pid = std::str::from_utf8(&text[..from]).ok()?.trim().parse().ok()?;
         let name = text.get(from + 1..to)?.escape_ascii().to_string();
         let rest: Vec<&str> = std::str::from_utf8(&text[to + 1..]).ok()?.split_whitespace().collect();
+        let threads: u32 = rest.get(17)?.parse().ok()?;
         Some(Self {
             running: Running { pid, started: rest.get(19)?.parse().ok()? },
             name,
             parent: rest.get(1)?.parse().ok()?,
             session: rest.get(3)?.parse().ok()?,
-            ended: matches!(*rest.first()?, "Z" | "X" | "x"),
+            ended: matches!(*rest.first()?, "Z" | "X" | "x") && threads <= 1,
         })
     }
 }
@@ -131,10 +132,7 @@ pub fn within(place: &Place) -> Vec<Seen> {
 /// `/proc/PID/root` links to is a path in that process's own view of the mounts.
 pub fn is_within(pid: i32, place: &Place) -> bool {
     let Ok(wanted) = rustix::fs::fstat(place.root()) else { return false };
-    let look = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let path = PathBuf::from(format!("/proc/{pid}/root"));
-    // What has ended has none.
-    let Ok(mut directory) = rustix::fs::open(path, look, Mode::empty()) else { return false };
+    let Some(mut directory) = root_of(pid) else { return false };
     for _ in 0..MAX_DEPTH {
         let Ok(found) = rustix::fs::fstat(&directory) else { return false };
         if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino) {
@@ -144,6 +142,15 @@ pub fn is_within(pid: i32, place: &Place) -> bool {
         directory = above;
     }
     false
+}
+
+/// What has ended has none; so has a thread, and others of its process may live.
+fn root_of(pid: i32) -> Option<OwnedFd> {
+    let look = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |directory: &Path| rustix::fs::open(directory.join("root"), look, Mode::empty()).ok();
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let of_thread = || std::fs::read_dir(process.join("task")).ok()?.flatten().find_map(|thread| open(&thread.path()));
+    open(&process).or_else(of_thread)
 }
 
 /// `None` at the top.
@@ -184,14 +191,16 @@ impl End {
     }
 }
 
-/// Signals each process once, those as well that come while others end; kills after `grace` what is left. Looks no longer than
-/// for `KILL_DEADLINE` after that.
+/// Signals each process once, those as well that come while others end; kills after `grace` what is left, but nothing at the
+/// first look. Looks no longer than for `KILL_DEADLINE` after that.
 pub fn end(members: &dyn Fn() -> Vec<Seen>, signals: &[Signal], grace: Duration) -> Vec<(Seen, End)> {
     let begin = Instant::now();
     let mut told: Vec<(Seen, End)> = Vec::new();
+    let mut first_look = true;
     loop {
         let living = members();
-        let force = begin.elapsed() >= grace;
+        let force = !first_look && begin.elapsed() >= grace;
+        first_look = false;
         if living.is_empty() || begin.elapsed() >= grace + KILL_DEADLINE {
             let stays = |seen: &Seen| living.iter().any(|living| living.running == seen.running);
             told.iter_mut().filter(|(seen, _)| stays(seen)).for_each(|(_, how)| *how = End::Stays);
@@ -199,7 +208,7 @@ pub fn end(members: &dyn Fn() -> Vec<Seen>, signals: &[Signal], grace: Duration)
         }
         for seen in living {
             let known = told.iter().position(|(known, _)| known.running == seen.running);
-            if known.is_none() && !force {
+            if known.is_none() {
                 for signal in signals {
                     seen.running.signal(*signal);
                 }
@@ -222,13 +231,16 @@ mod tests {
 
     #[test]
     fn reads_what_proc_says_whatever_the_name() {
-        let line = |name: &str, state: &str| {
-            format!("7 ({name}) {state} 1 6 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 50 18446744073709551615")
+        let line = |name: &str, state: &str, threads: u32| {
+            format!(
+                "7 ({name}) {state} 1 6 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 98765 1000 50 18446744073709551615"
+            )
         };
-        let seen = Seen::parse(line("a) R 9 (b\n", "S").as_bytes()).unwrap();
+        let seen = Seen::parse(line("a) R 9 (b\n", "S", 1).as_bytes()).unwrap();
         assert_eq!(seen.running, Running { pid: 7, started: 98765 });
         assert_eq!((seen.name.as_str(), seen.parent, seen.session, seen.ended), ("a) R 9 (b\\n", 1, 5, false));
-        assert!(Seen::parse(line("x", "Z").as_bytes()).unwrap().ended);
+        assert!(Seen::parse(line("x", "Z", 1).as_bytes()).unwrap().ended);
+        assert!(!Seen::parse(line("x", "Z", 2).as_bytes()).unwrap().ended, "its first thread only");
         for broken in ["", "7", "7 (x", "7 (x) S 1 6 5", "x) (7"] {
             assert_eq!(Seen::parse(broken.as_bytes()), None, "{broken}");
         }
@@ -247,5 +259,22 @@ mod tests {
         assert!(running.ended_by(Instant::now() + Duration::from_secs(60)));
         assert!(!running.signal(Signal::SIGKILL));
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn even_without_grace_a_process_is_told_before_it_is_killed() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let running = Running::of(child.id().cast_signed()).unwrap();
+        let looks = std::cell::Cell::new(0);
+        let members = || {
+            looks.set(looks.get() + 1);
+            // Who is told gets as long as it needs on a busy machine.
+            let ended = looks.get() > 1 && running.ended_by(Instant::now() + Duration::from_secs(60));
+            Seen::read(running.pid).filter(|_| !ended).into_iter().collect()
+        };
+        let told = end(&members, &[Signal::SIGTERM], Duration::ZERO);
+        assert!(matches!(&told[..], [(seen, End::Itself)] if seen.running == running), "{told:?}");
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGTERM as i32));
     }
 }

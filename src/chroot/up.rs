@@ -186,6 +186,6 @@ fn stop_locked(chroot: &mut Chroot) -> anyhow::Result<Report> {
 
 fn end_services(chroot: &Chroot, notes: &mut Vec<String>) -> anyhow::Result<()> {
     let Chroot { definition, place, state, .. } = chroot;
-    notes.extend(supervise::stop(place, state, supervise::stop_deadline(definition))?);
+    notes.extend(supervise::stop(place, state, supervise::stop_deadline(definition, state))?);
     Ok(())
 }

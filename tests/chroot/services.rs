@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use vestibule::chroot::state::State;
 use vestibule::chroot::supervise::{self, Condition, Supervised, SupervisedService};
 use vestibule::root::Root;
 
-use crate::lab::{DEADLINE, Lab, on_own_machine, outcome, run, until};
+use crate::lab::{Beside, DEADLINE, Lab, on_own_machine, outcome, run, until};
 
 /// Somebody's: without any, our server is not started.
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n";
@@ -26,7 +26,9 @@ const APPLETS: [&str; 6] = ["sh", "sleep", "cat", "setsid", "mkfifo", "kill"];
 #[test]
 fn one_that_ends_at_once_is_started_again_with_longer_and_longer_pauses() {
     alone("services::one_that_ends_at_once_is_started_again_with_longer_and_longer_pauses", |house| {
-        house.define(&[("fails", "echo out; echo err >&2; printf 'half \\033[2J'; exit 3", 10), ("missing", "", 10)]);
+        let fails = "echo out; echo err >&2; printf 'half \\033[2J'; exit 3";
+        // By a real-time signal.
+        house.define(&[("fails", fails, 10), ("missing", "", 10), ("signal", "kill -40 $$; exec sleep 1001", 10)]);
         // Whoever starts it may have passed on that children are not to be told of.
         let start = house.lab.command(&["start", "test"]);
         let mut careless = Command::new("env");
@@ -38,6 +40,8 @@ fn one_that_ends_at_once_is_started_again_with_longer_and_longer_pauses() {
         assert!(begin.elapsed() >= Duration::from_secs(3), "the pauses are 1 s, 2 s: {:?}", begin.elapsed());
         until("the third run's end in the log", || house.said("supervisor: fails: is started again in 4 s"));
         assert_eq!(fails().last_exit.as_deref(), Some("ended with status 3"));
+        let how = || house.service("signal").last_exit;
+        until("the end by that signal", || how().as_deref() == Some("was ended by signal 40"));
         let supervisor = house.status().pid.unwrap();
         assert!(ticks(supervisor) < 100, "it has worked for {} s in all", ticks(supervisor) / 100);
 
@@ -101,9 +105,16 @@ fn a_killed_supervisor_is_followed_by_one_that_takes_over() {
     alone("services::a_killed_supervisor_is_followed_by_one_that_takes_over", |house| {
         // What is written to the pipe is printed, so that it can be said when.
         let echo = "mkfifo /pipe; echo up; while :; do cat /pipe; done";
-        house.define(&[("echo", echo, 10), ("goes", "echo up; exec sleep 1001", 10), ("ends", "exec sleep 1002", 10)]);
+        // Its main process has closed what it was given.
+        let apart = "mkfifo /apart; while :; do cat /apart; done & echo up; exec >/dev/null 2>&1; wait";
+        house.define(&[
+            ("echo", echo, 10),
+            ("apart", apart, 10),
+            ("goes", "echo up; exec sleep 1001", 10),
+            ("ends", "exec sleep 1002", 10),
+        ]);
         house.run("start");
-        until("they are up", || house.said("echo: up") && house.said("goes: up"));
+        until("they are up", || ["echo", "apart", "goes"].iter().all(|name| house.said(&format!("\n{name}: up"))));
         let before = house.status();
         let [echo, goes, ends] = ["echo", "goes", "ends"].map(|name| process_of(&before, name));
 
@@ -124,6 +135,8 @@ fn a_killed_supervisor_is_followed_by_one_that_takes_over() {
         assert!(after.pid.is_some_and(|pid| Some(pid) != before.pid));
         assert_eq!((process_of(&after, "echo"), process_of(&after, "goes")), (echo, goes));
         until("what was printed arrives", || house.said("echo: printed while nobody was there"));
+        fs::write(house.tree.join("apart"), "printed by what it has started\n").unwrap();
+        until("what that printed arrives", || house.said("apart: printed by what it has started"));
         until("what had ended is started again", || house.service("ends").pid.is_some());
         assert_eq!(house.service("ends").last_exit.as_deref(), Some("ended, status unknown"));
         assert_eq!(others().iter().filter(|line| *line == "sleep 1001").count(), 1, "nothing runs twice");
@@ -140,6 +153,34 @@ fn a_killed_supervisor_is_followed_by_one_that_takes_over() {
 }
 
 #[test]
+fn a_start_after_a_stop_that_was_interrupted_starts_anew() {
+    alone("services::a_start_after_a_stop_that_was_interrupted_starts_anew", |house| {
+        let slow = "trap 'until [ -e /go ]; do sleep 0.1; done; exit' TERM; echo up; while :; do sleep 0.1; done";
+        house.define(&[("slow", slow, 600)]);
+        house.run("start");
+        until("it is up", || house.said("slow: up"));
+        let before = house.status();
+        let first = process_of(&before, "slow");
+        let spawn = |action| {
+            let mut command = house.lab.command(&[action, "test"]);
+            Beside(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        };
+        let stop = spawn("stop");
+        until("it is being ended", || house.service("slow").state == Condition::Ending);
+        drop(stop);
+        let mut start = spawn("start");
+        until("somebody starts it", || house.state().lock(Duration::ZERO).is_err());
+        house.lab.put("tree/go", "");
+        assert!(start.0.wait().unwrap().success());
+        let after = house.status();
+        assert!(after.pid.is_some_and(|pid| Some(pid) != before.pid), "{before:?} {after:?}");
+        assert_ne!(process_of(&after, "slow"), first);
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+    });
+}
+
+#[test]
 fn one_that_goes_into_the_background_counts_as_running_while_it_lives() {
     alone("services::one_that_goes_into_the_background_counts_as_running_while_it_lives", |house| {
         house.define(&[("daemon", "setsid sleep 1001 & echo started; exit 0", 10)]);
@@ -152,6 +193,62 @@ fn one_that_goes_into_the_background_counts_as_running_while_it_lives() {
         kill(first);
         until("it is started again", || of_name().pid.is_some_and(|pid| pid != first.pid) && of_name().restarts == 1);
         until("it is in the background again", || others().contains(&"sleep 1001".to_owned()));
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+    });
+}
+
+#[test]
+fn one_that_is_not_root_can_open_its_standard_output() {
+    alone("services::one_that_is_not_root_can_open_its_standard_output", |house| {
+        house.lab.put("tree/etc/passwd", "somebody:x:1000:1000::/:/bin/sh\n");
+        let definition = "standard-mounts = false\nlog.file = \"/log/test\"\n\
+            [[mount]]\ntype = \"proc\"\ntarget = \"/proc\"\n\
+            [[service]]\nname = \"prints\"\nuser = \"somebody\"\n\
+            command = [\"/bin/sh\", \"-c\", \"echo through > /proc/self/fd/1; echo on; exec sleep 1001\"]\n";
+        house.lab.define("test", definition);
+        house.run("start");
+        until("it has printed", || house.said("\nprints: on"));
+        assert!(house.said("\nprints: through"), "{}", house.log());
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+    });
+}
+
+#[test]
+fn host_keys_that_could_not_be_made_are_made_before_a_later_start() {
+    alone("services::host_keys_that_could_not_be_made_are_made_before_a_later_start", |house| {
+        house.put_program("ssh-keygen", "[ -e /ready ] && : > /etc/ssh/ssh_host_x_key");
+        house.put_program("sshd", "[ -e /etc/ssh/ssh_host_x_key ] && exec sleep 1001");
+        fs::create_dir_all(house.tree.join("etc/ssh")).unwrap();
+        let service = "[[service]]\nname = \"server\"\ncommand = [\"/bin/sshd\"]\n";
+        house.lab.define("test", &format!("standard-mounts = false\nlog.file = \"/log/test\"\n{service}"));
+        house.run("start");
+        until("the first start without", || house.said("server: is started again in 2 s"));
+        assert!(house.said("what prepares its start did not end well"), "{}", house.log());
+        house.lab.put("tree/ready", "");
+        until("it runs", || others().contains(&"sleep 1001".to_owned()));
+        house.run("stop");
+        assert_eq!(others(), [""; 0]);
+    });
+}
+
+#[test]
+fn what_another_service_leaves_is_not_taken_for_one_in_the_background() {
+    alone("services::what_another_service_leaves_is_not_taken_for_one_in_the_background", |house| {
+        let other = "mkfifo /pipe; echo up; cat /pipe; (setsid sleep 1002 &); echo left; exec sleep 1003";
+        house.define(&[("daemon", "setsid sleep 1001 & exit 0", 10), ("other", other, 10)]);
+        house.run("start");
+        let of_name = || house.service("daemon");
+        until("it is in the background", || of_name().state == Condition::Background && house.said("other: up"));
+        let first = running(of_name().pid.unwrap());
+        until("it is the one that was left", || line_of(first.pid) == "sleep 1001");
+        fs::write(house.tree.join("pipe"), "now\n").unwrap();
+        let supervisor = house.status().pid.unwrap();
+        let is_left = |seen: &Seen| line_of(seen.running.pid) == "sleep 1002" && seen.parent == supervisor;
+        until("it has left one to the supervisor", || processes::all().iter().any(is_left));
+        kill(first);
+        until("it is started again", || of_name().pid.is_some_and(|pid| pid != first.pid) && of_name().restarts == 1);
         house.run("stop");
         assert_eq!(others(), [""; 0]);
     });
@@ -317,6 +414,12 @@ impl House {
             text += &format!("[[service]]\nname = {name:?}\ncommand = {command}\nstop-seconds = {stop}\n");
         }
         self.lab.define("test", &text);
+    }
+
+    /// A script of the shell, in /bin.
+    fn put_program(&self, name: &str, text: &str) {
+        self.lab.put(&format!("tree/bin/{name}"), format!("#!/bin/sh\n{text}\n"));
+        fs::set_permissions(self.tree.join("bin").join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// `vestibule chroot ACTION test`; what it says.

@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use rustix::process::{WaitOptions, wait};
 
+use super::exit::Exit;
 use super::orders::Orders;
 use super::programs::{Chroot, Program};
 use super::record::{self, Kept};
@@ -19,7 +19,7 @@ use super::service::{OURSELVES, Service, World};
 use crate::chroot::definition::SSH;
 use crate::chroot::log::Log;
 use crate::chroot::place::Place;
-use crate::chroot::processes::{self, Seen};
+use crate::chroot::processes::{self, Running, Seen};
 use crate::chroot::state::State;
 
 /// Daemons that have left their service's session get this long, once all services have ended.
@@ -30,9 +30,6 @@ const WRITE_AGAIN: Duration = Duration::from_secs(5);
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Our own server says goodbye to those who are logged in, and ends what they have started: 6 s at most (`rescue::END`).
 pub const SSH_STOP: Duration = Duration::from_secs(10);
-/// How long a service of a definition that has changed since gets to end, if nothing is written down about it.
-const MOST_STOP_SECONDS: u64 = 600;
-
 pub struct Keeper {
     chroot: Chroot,
     state: State,
@@ -61,9 +58,10 @@ impl Keeper {
         let now = Instant::now();
         let mut services = services(orders, now);
         for kept in before {
+            let living = super::left(kept, &chroot.place);
             match services.iter_mut().find(|service| service.name == kept.name) {
-                Some(service) => service.adopt(kept, now),
-                None => services.push(dropped(kept, now)),
+                Some(service) => service.adopt(kept, &living, now),
+                None => services.push(dropped(kept, &living, now)),
             }
             if let Some(main) = kept.main.filter(|main| main.lives()) {
                 let told = format!("{}: process {} of an earlier supervisor is taken over", kept.name, main.pid);
@@ -137,23 +135,27 @@ impl Keeper {
         // SIGHUP is for those whose terminal goes, SIGPIPE an error as well; SIGCHLD has done what it is for: poll returned.
         if end && !std::mem::replace(&mut self.ending, true) {
             self.log.line(OURSELVES, b"told to end: services are ended, the last first");
+            // Not all who tell it write that down themselves.
+            if let Err(error) = Running::this().and_then(|this| record::write_ending(&self.state, this)) {
+                self.log.line(OURSELVES, format!("{error:#}; going on").as_bytes());
+            }
         }
     }
 
     /// Children of ours that have ended: services, and what others have left to us.
     fn reap(&mut self) {
         loop {
-            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                Ok(status) => {
-                    let pid = status.pid().map_or(0, Pid::as_raw);
-                    self.services.iter_mut().for_each(|service| service.reaped(pid, status));
+            // Not nix's: that fails for a child that was ended by a real-time signal, which then is reaped all the same.
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    let exit = Exit::from(status);
+                    self.services.iter_mut().for_each(|service| service.reaped(pid.as_raw_pid(), exit));
                 }
-                Err(Errno::EINTR) => {}
+                Ok(None) | Err(rustix::io::Errno::CHILD) => return,
+                Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
-                    return self
-                        .log
-                        .line(OURSELVES, format!("waiting for children fails ({error}); going on").as_bytes());
+                    let told = format!("waiting for children fails ({error}); going on");
+                    return self.log.line(OURSELVES, told.as_bytes());
                 }
             }
         }
@@ -207,10 +209,9 @@ fn services(orders: &Orders, now: Instant) -> Vec<Service> {
 }
 
 /// Runs, but is no longer defined.
-fn dropped(kept: &Kept, now: Instant) -> Service {
-    let stop = Duration::from_secs(kept.stop_seconds.min(MOST_STOP_SECONDS));
-    let mut service = Service::new(&kept.name, Program::Dropped, stop, now);
-    service.adopt(kept, now);
+fn dropped(kept: &Kept, living: &[Seen], now: Instant) -> Service {
+    let mut service = Service::new(&kept.name, Program::Dropped, kept.stop(), now);
+    service.adopt(kept, living, now);
     service.end(now);
     service
 }

@@ -4,10 +4,12 @@
 //! what lives. Its services live on without it; what they print waits in their pipes (`output`).
 
 mod backoff;
+mod exit;
 mod keeper;
 mod lines;
 mod orders;
 mod output;
+mod phase;
 mod programs;
 mod record;
 mod service;
@@ -45,6 +47,8 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 const GIVE_UP_DEADLINE: Duration = Duration::from_secs(20);
 /// For what services have left to the supervisor, and for a machine that is busy.
 const STOP_MARGIN: Duration = Duration::from_secs(15);
+/// What a supervisor has left that took too long is told all the same, and can write down the most important.
+const LEAST_GRACE: Duration = Duration::from_secs(1);
 /// The last line of what it says when it has started everything.
 const READY: &str = "ready";
 /// Longest that is read of what it says, in bytes.
@@ -82,17 +86,23 @@ impl Supervised {
     }
 }
 
-/// Whether there is one that keeps the services running.
+/// Whether there is one that keeps the services running, and goes on doing so.
 pub fn is_running(state: &State) -> anyhow::Result<bool> {
-    Ok(record::supervisor(state)?.is_some_and(Running::lives))
+    let Some(supervisor) = record::supervisor(state)?.filter(|supervisor| supervisor.lives()) else { return Ok(false) };
+    Ok(!record::is_ending(state, supervisor)?)
 }
 
-/// Starts the supervisor, and returns when it has started each service once; harmless if it runs already. What did not go well
-/// with services is told: the supervisor tries them again. A supervisor that can't do its work is an error.
+/// Starts the supervisor, and returns when it has started each service once; harmless if it runs already. One that is ending,
+/// as whoever has told it so did not wait, ends first. What did not go well with services is told: the supervisor tries them
+/// again. A supervisor that can't do its work is an error.
 pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root) -> anyhow::Result<Vec<String>> {
     if is_running(state)? {
         return Ok(Vec::new());
     }
+    let before = match record::supervisor(state)?.filter(|supervisor| supervisor.lives()) {
+        Some(_ending) => stop(place, state, stop_deadline(definition, state))?,
+        None => Vec::new(),
+    };
     let orders = Orders::new(definition, place, root).text()?;
     let mut supervisor = Command::new("/proc/self/exe")
         .arg0("vestibule")
@@ -107,6 +117,7 @@ pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root)
     // Before it has its orders, without which it ends: if this process is killed, the next one sees who has them.
     let written = write_down(&supervisor, state).and_then(|()| tell(&mut supervisor, &orders));
     let told = written.and_then(|said| until_ready(said, Instant::now() + START_DEADLINE));
+    let told = told.map(|told| before.into_iter().chain(told).collect());
     told.or_else(|error| {
         let left = stop(place, state, GIVE_UP_DEADLINE).unwrap_or_else(|error| vec![format!("{error:#}")]);
         supervisor.kill().context("ending the supervisor, which did not get ready")?;
@@ -115,11 +126,17 @@ pub fn start(definition: &Definition, place: &Place, state: &State, root: &Root)
     })
 }
 
-/// How long all services may take to end, one after the other.
-pub fn stop_deadline(definition: &Definition) -> Duration {
+/// How long all services may take to end, one after the other: those of the definition, and those that run, as it may have
+/// changed since. A record that can't be read ends nobody earlier; `stop` tells it.
+pub fn stop_deadline(definition: &Definition, state: &State) -> Duration {
     let own = definition.services.iter().map(|service| Duration::from_secs(service.stop_seconds));
     let server = definition.ssh.iter().map(|_| keeper::SSH_STOP);
-    own.chain(server).map(|stop| stop + KILL_DEADLINE).sum::<Duration>() + STOP_MARGIN
+    let running = record::services(state).unwrap_or_default();
+    in_turn(own.chain(server)).max(in_turn(running.iter().map(Kept::stop))) + STOP_MARGIN
+}
+
+fn in_turn(stops: impl Iterator<Item = Duration>) -> Duration {
+    stops.map(|stop| stop + KILL_DEADLINE).sum()
 }
 
 /// Ends the supervisor, and with it all services: by their own deadlines, and by force at this one. Also what a supervisor that
@@ -128,6 +145,10 @@ pub fn stop(place: &Place, state: &State, deadline: Duration) -> anyhow::Result<
     let deadline = Instant::now() + deadline;
     let mut told = Vec::new();
     if let Some(supervisor) = record::supervisor(state)? {
+        // Before it hears of it: whoever waits for it may be ended at any time, and then somebody starts the chroot.
+        if let Err(error) = record::write_ending(state, supervisor) {
+            told.push(format!("{error:#}; ending the supervisor all the same"));
+        }
         if !supervisor.signal(Signal::SIGTERM) {
             told.push("the supervisor had been killed; its services are ended without it".to_owned());
         } else if !supervisor.ended_by(deadline) {
@@ -143,7 +164,7 @@ pub fn stop(place: &Place, state: &State, deadline: Duration) -> anyhow::Result<
     }
     // A supervisor that has ended as it should leaves nothing written down.
     for kept in record::services(state)?.iter().rev() {
-        let grace = Duration::from_secs(kept.stop_seconds).min(deadline.saturating_duration_since(Instant::now()));
+        let grace = kept.stop().min(deadline.saturating_duration_since(Instant::now())).max(LEAST_GRACE);
         for (seen, how) in processes::end(&|| left(kept, place), &[Signal::SIGTERM, Signal::SIGCONT], grace) {
             told.push(format!(
                 "{}: process {} ({}) had been left: {}",
@@ -284,5 +305,36 @@ pub fn close_inherited() {
     for number in numbers.into_iter().filter(|number| *number > 2) {
         // One of them was the list itself.
         let _ = nix::unistd::close(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chroot::file;
+    use crate::root::tests::Fixture;
+
+    #[test]
+    fn what_runs_gets_its_time_although_it_is_no_longer_defined() {
+        let fixture = Fixture::new(&[("/tree/file", b""), ("/run/file", b"")]);
+        let place = Place::open(&fixture.join("/tree")).unwrap();
+        let state = State::open(&place, &fixture).unwrap();
+        let defined = |text: &str| file::parse(&format!("root = \"/tree\"\n{text}")).unwrap();
+        let (nothing, service) =
+            (defined("ssh = false"), defined("[[service]]\nname = \"a\"\ncommand = [\"/a\"]\nstop-seconds = 20"));
+        let seconds = |definition| stop_deadline(definition, &state).as_secs();
+        assert_eq!((seconds(&nothing), seconds(&service)), (15, 20 + 5 + 15));
+        let kept = |name: &str, stop_seconds| Kept {
+            name: name.to_owned(),
+            condition: Condition::Running,
+            main: None,
+            sessions: Vec::new(),
+            pipe: None,
+            restarts: 0,
+            last_exit: None,
+            stop_seconds,
+        };
+        record::write_services(&state, &record::text(&[kept("a", 300), kept("b", 1)]).unwrap()).unwrap();
+        assert_eq!((seconds(&nothing), seconds(&service)), (301 + 2 * 5 + 15, 301 + 2 * 5 + 15));
     }
 }

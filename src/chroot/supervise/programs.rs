@@ -12,6 +12,9 @@ use crate::chroot::inside::Entering;
 use crate::chroot::place::Place;
 use crate::chroot::server;
 
+/// Who makes preparations, and our own server.
+pub const ROOT: u32 = 0;
+
 /// Where it runs.
 pub struct Chroot {
     pub place: Place,
@@ -61,24 +64,25 @@ impl Program {
         matches!(self, Self::Server { .. })
     }
 
-    /// What becomes the service, in a session of its own.
-    pub fn command(&self, chroot: &Chroot) -> anyhow::Result<Command> {
+    /// What becomes the service, in a session of its own, and the user that it runs as.
+    pub fn command(&self, chroot: &Chroot) -> anyhow::Result<(Command, u32)> {
         match self {
             Self::OfChroot(service) => of_chroot(service, chroot),
             Self::Server { sockets, .. } => {
-                server::command(&chroot.place, sockets, &chroot.network, &chroot.environment)
+                let command = server::command(&chroot.place, sockets, &chroot.network, &chroot.environment)?;
+                Ok((command, ROOT))
             }
             Self::Dropped => bail!("it is no longer defined"),
         }
     }
 }
 
-fn of_chroot(service: &Service, chroot: &Chroot) -> anyhow::Result<Command> {
+fn of_chroot(service: &Service, chroot: &Chroot) -> anyhow::Result<(Command, u32)> {
     let (program, arguments) = service.command.split_first().context("its command is empty; name a program")?;
     let mut entering = Entering::new(&chroot.place, &service.user, &service.groups, &chroot.network)?
         .with_variables(&chroot.environment)
         .with_variables(&service.environment);
     entering.new_session = true;
     let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-    Ok(entering.command(Path::new(program), &arguments))
+    Ok((entering.command(Path::new(program), &arguments), entering.user.uid))
 }

@@ -1,5 +1,7 @@
 //! What the supervisor writes down about itself and its services: for `status`, and for the one after it.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +11,11 @@ use crate::chroot::state::State;
 /// Names in the state: the supervisor's process (`PID START`), and its services (JSON).
 const SUPERVISOR: &str = "supervisor";
 const SERVICES: &str = "services";
+/// The supervisor that was told to end, as in `SUPERVISOR`.
+const ENDING: &str = "ending";
+
+/// As long as a definition can say (`stop-seconds`).
+const MAX_STOP_SECONDS: u64 = 600;
 
 /// How a service is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,9 +49,25 @@ pub struct Kept {
     pub stop_seconds: u64,
 }
 
+impl Kept {
+    /// How long it gets to end.
+    pub fn stop(&self) -> Duration {
+        Duration::from_secs(self.stop_seconds.min(MAX_STOP_SECONDS))
+    }
+}
+
 /// The supervisor, if one was started since the boot and not stopped; it may have been killed.
 pub fn supervisor(state: &State) -> anyhow::Result<Option<Running>> {
-    let Some(text) = state.read(SUPERVISOR)? else { return Ok(None) };
+    process(state, SUPERVISOR)
+}
+
+/// Whether it was told to end, which may take it some time.
+pub fn is_ending(state: &State, supervisor: Running) -> anyhow::Result<bool> {
+    Ok(process(state, ENDING)? == Some(supervisor))
+}
+
+fn process(state: &State, name: &str) -> anyhow::Result<Option<Running>> {
+    let Some(text) = state.read(name)? else { return Ok(None) };
     let (pid, started) = text.trim().split_once(' ').unwrap_or_default();
     let running = pid.parse().and_then(|pid| Ok(Running { pid, started: started.parse()? }));
     running.map(Some).with_context(|| format!("the chroot's state has {text:?} for its supervisor's number and start"))
@@ -52,6 +75,11 @@ pub fn supervisor(state: &State) -> anyhow::Result<Option<Running>> {
 
 pub fn write_supervisor(state: &State, Running { pid, started }: Running) -> anyhow::Result<()> {
     state.write(SUPERVISOR, &format!("{pid} {started}\n"))
+}
+
+/// It is told to end, or was.
+pub fn write_ending(state: &State, Running { pid, started }: Running) -> anyhow::Result<()> {
+    state.write(ENDING, &format!("{pid} {started}\n"))
 }
 
 /// None if nothing is written down.
@@ -71,6 +99,6 @@ pub fn write_services(state: &State, text: &str) -> anyhow::Result<()> {
 
 /// Nothing runs any more.
 pub fn remove(state: &State) -> anyhow::Result<()> {
-    let removed = [SERVICES, SUPERVISOR].map(|name| state.remove(name));
+    let removed = [SERVICES, SUPERVISOR, ENDING].map(|name| state.remove(name));
     removed.into_iter().collect()
 }

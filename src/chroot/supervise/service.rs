@@ -3,13 +3,14 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
-use nix::sys::wait::WaitStatus;
 
 use super::backoff::{Backoff, GOOD};
+use super::exit::Exit;
 use super::output::Output;
-use super::programs::{Chroot, Program};
+use super::phase::{Phase, Preparation};
+use super::programs::{Chroot, Program, ROOT};
 use super::record::{Condition, Kept};
 use crate::chroot::log::Log;
 use crate::chroot::processes::{self, KILL_DEADLINE, Running, Seen};
@@ -22,8 +23,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_OFTEN: Duration = Duration::from_millis(20);
 /// Who says in the log what the supervisor says.
 pub const OURSELVES: &str = "supervisor";
-/// What is known of a process that ended while nobody could wait for it.
-const UNKNOWN: &str = "ended, status unknown";
 
 pub struct Service {
     pub name: String,
@@ -33,7 +32,7 @@ pub struct Service {
     /// As long as it lives, or hasn't been looked after.
     main: Option<Running>,
     /// How it ended, if it was a child of ours.
-    exit: Option<WaitStatus>,
+    exit: Option<Exit>,
     /// Its end is told by waitpid(2).
     ours: bool,
     sessions: Vec<i32>,
@@ -45,20 +44,11 @@ pub struct Service {
     /// How long the last one ran.
     ran: Duration,
     backoff: Backoff,
-    prepared: bool,
+    preparation: Preparation,
     /// Whether it is started again.
     wanted: bool,
     restarts: u32,
     last_exit: Option<String>,
-}
-
-enum Phase {
-    Waiting { until: Instant },
-    Preparing { until: Instant },
-    Running,
-    Background,
-    Ending { kill_at: Instant, told: Vec<Running>, killed: Vec<Running> },
-    Ended,
 }
 
 /// What a step of a service needs to know of the world.
@@ -86,19 +76,21 @@ impl Service {
             since: 0,
             ran: Duration::ZERO,
             backoff: Backoff::default(),
-            prepared: false,
+            preparation: Preparation::Wanted,
             wanted: true,
             restarts: 0,
             last_exit: None,
         }
     }
 
-    /// Takes over what a supervisor that was killed has left of it.
-    pub fn adopt(&mut self, kept: &Kept, now: Instant) {
+    /// Takes over what a supervisor that was killed has left of it: these processes.
+    pub fn adopt(&mut self, kept: &Kept, living: &[Seen], now: Instant) {
         self.restarts = kept.restarts;
         self.last_exit.clone_from(&kept.last_exit);
         self.sessions.clone_from(&kept.sessions);
         self.began = now;
+        // The main one may have closed it, or ended.
+        self.output = kept.pipe.and_then(|inode| Output::of(living.iter().map(|seen| seen.running.pid), inode));
         if kept.condition == Condition::Ending {
             self.main = kept.main;
             return self.begin_to_end(now);
@@ -106,8 +98,6 @@ impl Service {
         let Some(main) = kept.main else { return };
         self.main = Some(main);
         self.since = main.started;
-        self.output = kept.pipe.and_then(|inode| Output::of(main.pid, inode));
-        self.prepared = kept.condition != Condition::Preparing;
         // What isn't there any more is found at the first look.
         self.phase = match kept.condition {
             Condition::Preparing => Phase::Preparing { until: now + PREPARATION },
@@ -135,9 +125,9 @@ impl Service {
     }
 
     /// waitpid(2) has told the end of a child.
-    pub fn reaped(&mut self, pid: i32, status: WaitStatus) {
+    pub fn reaped(&mut self, pid: i32, exit: Exit) {
         if self.ours && self.main.is_some_and(|main| main.pid == pid) {
-            self.exit = Some(status);
+            self.exit = Some(exit);
         }
     }
 
@@ -178,14 +168,7 @@ impl Service {
     pub fn kept(&self) -> Kept {
         Kept {
             name: self.name.clone(),
-            condition: match self.phase {
-                Phase::Waiting { .. } => Condition::Waiting,
-                Phase::Preparing { .. } => Condition::Preparing,
-                Phase::Running => Condition::Running,
-                Phase::Background => Condition::Background,
-                Phase::Ending { .. } => Condition::Ending,
-                Phase::Ended => Condition::Ended,
-            },
+            condition: self.phase.condition(),
             main: self.main,
             sessions: self.sessions.clone(),
             pipe: self.output.as_ref().and_then(Output::inode),
@@ -200,10 +183,17 @@ impl Service {
         let ended = self.take_end(world);
         match &self.phase {
             Phase::Waiting { until } if world.now >= *until => self.start(world),
-            Phase::Preparing { .. } if ended.is_some() => self.run(world),
+            Phase::Preparing { .. } if ended == Some(true) => {
+                self.preparation = Preparation::Done;
+                self.run(world);
+            }
+            Phase::Preparing { .. } if ended.is_some() => {
+                self.say(world, "what prepares its start did not end well; it is done again before the next one");
+                self.run(world);
+            }
             Phase::Preparing { until } if world.now >= *until => {
-                self.prepared = true; // not once more
-                self.say(world, "what prepares its first start takes too long, and is ended");
+                self.preparation = Preparation::LeftOut;
+                self.say(world, "what prepares its start takes too long, and is ended; the next one goes without");
                 self.begin_to_end(world.now);
             }
             Phase::Running | Phase::Background if ended.is_some() => self.after(ended == Some(true), world),
@@ -216,20 +206,19 @@ impl Service {
     /// Whether its process has ended, and if so, whether well. Its last words are logged, and how it ended.
     fn take_end(&mut self, world: &mut World) -> Option<bool> {
         let main = self.main?;
-        let (how, well) = match self.exit.take() {
-            Some(WaitStatus::Exited(_, status)) => (format!("ended with status {status}"), status == 0),
-            Some(WaitStatus::Signaled(_, signal, _)) => (format!("was ended by {}", signal.as_str()), false),
-            Some(_) => (UNKNOWN.to_owned(), false),
+        let exit = match self.exit.take() {
+            Some(exit) => exit,
             None if self.ours || main.lives() => return None,
-            None => (UNKNOWN.to_owned(), matches!(self.phase, Phase::Background)),
+            None => Exit::Unknown,
         };
+        let well = exit.is_well() || exit == Exit::Unknown && matches!(self.phase, Phase::Background);
         self.main = None;
         if let Some(output) = &mut self.output {
             output.finish(|line| world.log.line(&self.name, line));
         }
         self.ran = world.now.saturating_duration_since(self.began);
-        self.say(world, &format!("process {} {how}, after {} s", main.pid, self.ran.as_secs()));
-        self.last_exit = Some(how);
+        self.say(world, &format!("process {} {}, after {} s", main.pid, exit.text(), self.ran.as_secs()));
+        self.last_exit = Some(exit.text());
         Some(well)
     }
 
@@ -239,7 +228,7 @@ impl Service {
         let in_background = matches!(self.phase, Phase::Background);
         if well
             && (young || in_background)
-            && let Some(left) = self.left(world).into_iter().min_by_key(|seen| seen.running.started)
+            && let Some(left) = self.left(in_background, world).into_iter().min_by_key(|seen| seen.running.started)
         {
             let told =
                 format!("it left process {} ({}), and counts as running while that lives", left.running.pid, left.name);
@@ -268,8 +257,9 @@ impl Service {
     }
 
     /// What a program that puts itself into the background leaves: processes of its session, and those that have one of their
-    /// own and were left to us (PR_SET_CHILD_SUBREAPER), unless they are older, or somebody inside has started them outside.
-    fn left(&self, world: &World) -> Vec<Seen> {
+    /// own and were left to us (PR_SET_CHILD_SUBREAPER), unless they are older, or somebody inside has started them outside. Those
+    /// that were left to us only when the command itself has just ended: later they are anybody's.
+    fn left(&self, in_background: bool, world: &World) -> Vec<Seen> {
         let us = std::process::id().cast_signed();
         let stray = |seen: &Seen| {
             let claimed = world.claimed.contains(&seen.session) || world.claimed.contains(&seen.running.pid);
@@ -277,7 +267,9 @@ impl Service {
             new && processes::is_within(seen.running.pid, &world.chroot.place)
         };
         let mut left = self.members(world.chroot);
-        left.extend(processes::all().into_iter().filter(stray));
+        if !in_background {
+            left.extend(processes::all().into_iter().filter(stray));
+        }
         left
     }
 
@@ -295,22 +287,28 @@ impl Service {
         if let Err(error) = self.program.make_ready(world.chroot) {
             return self.fail(&error, world);
         }
-        if !std::mem::replace(&mut self.prepared, true) {
-            let preparation = self.program.preparation(world.chroot);
-            let started = preparation.and_then(|command| command.map(|command| self.spawn(command, world)).transpose());
-            match started {
-                Ok(Some(())) => return self.phase = Phase::Preparing { until: world.now + PREPARATION },
-                Ok(None) => {}
-                Err(error) => self.say(world, &format!("what prepares its first start can't be done: {error:#}")),
-            }
+        match self.preparation {
+            Preparation::Done => {}
+            Preparation::LeftOut => self.preparation = Preparation::Wanted,
+            Preparation::Wanted => match self.prepare(world) {
+                Ok(true) => return self.phase = Phase::Preparing { until: world.now + PREPARATION },
+                Ok(false) => {}
+                Err(error) => self.say(world, &format!("what prepares its start can't be done: {error:#}")),
+            },
         }
         self.run(world);
+    }
+
+    /// Whether there is anything to wait for.
+    fn prepare(&mut self, world: &mut World) -> anyhow::Result<bool> {
+        let command = self.program.preparation(world.chroot)?;
+        Ok(command.map(|command| self.spawn(command, ROOT, world)).transpose()?.is_some())
     }
 
     fn run(&mut self, world: &mut World) {
         let ready = self.program.make_ready(world.chroot);
         let command = ready.and_then(|()| self.program.command(world.chroot));
-        match command.and_then(|command| self.spawn(command, world)) {
+        match command.and_then(|(command, uid)| self.spawn(command, uid, world)) {
             Ok(()) => self.phase = Phase::Running,
             Err(error) => self.fail(&error, world),
         }
@@ -323,18 +321,22 @@ impl Service {
         self.again(world);
     }
 
-    /// Starts a process for it, which prints to its log.
-    fn spawn(&mut self, mut command: Command, world: &mut World) -> anyhow::Result<()> {
+    /// Starts a process for it, which becomes this user and prints to its log.
+    fn spawn(&mut self, mut command: Command, uid: u32, world: &mut World) -> anyhow::Result<()> {
         if self.output.is_none() {
             self.output = Some(Output::new().context("making a pipe for what it prints")?);
         }
         if let Some(output) = &self.output {
-            let (out, err) = output.ends().context("giving it a pipe for what it prints")?;
+            let (out, err) = output.ends(uid).context("giving it a pipe for what it prints")?;
             command.stdin(Stdio::null()).stdout(out).stderr(err);
         }
-        let pid = command.spawn().context("starting a process")?.id().cast_signed();
+        let mut child = command.spawn().context("starting a process")?;
+        let pid = child.id().cast_signed();
         // Also if it has ended already: it is waited for only after this.
-        let main = Running::of(pid).with_context(|| format!("looking at process {pid}, which was just started"))?;
+        let Some(main) = Running::of(pid) else {
+            child.kill().and_then(|()| child.wait()).with_context(|| format!("ending process {pid}, just started"))?;
+            bail!("process {pid} was started and can't be looked at in /proc, so nobody would know it; it is killed");
+        };
         (self.main, self.ours, self.exit) = (Some(main), true, None);
         (self.began, self.since) = (world.now, main.started);
         self.sessions.push(pid);
