@@ -167,7 +167,14 @@ pub fn check_root(place: &Place) -> anyhow::Result<Vec<String>> {
     Ok(trouble.iter().filter(|(flag, ..)| flags.contains(*flag)).map(said).collect())
 }
 
-pub fn journal(state: &State) -> anyhow::Result<Journal> {
+/// What we made in this namespace: about mounts in another one, which may look the same, the journal says nothing.
+fn journal(state: &State) -> anyhow::Result<Journal> {
+    let journal = recorded(state)?;
+    Ok(if journal.namespace == namespace::current()? { journal } else { Journal::default() })
+}
+
+/// What was made last, in whatever namespace.
+pub fn recorded(state: &State) -> anyhow::Result<Journal> {
     let Some(text) = state.read(JOURNAL)? else { return Ok(Journal::default()) };
     serde_json::from_str(&text).with_context(|| {
         format!(
@@ -175,6 +182,11 @@ pub fn journal(state: &State) -> anyhow::Result<Journal> {
             state.directory().join(JOURNAL).display()
         )
     })
+}
+
+/// What was made is gone with its namespace.
+pub fn forget(state: &State) -> anyhow::Result<()> {
+    state.remove(JOURNAL)
 }
 
 /// The mount table of this process.

@@ -99,8 +99,7 @@ fn start_locked(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Report> {
     let mut report = Report { changed: !was_up, notes: mounts::check_root(&chroot.place)? };
     report.notes.extend(android::remarks(root));
     if !chroot.join()? && chroot.definition.private {
-        namespace::enter_new()?;
-        chroot.look_again()?;
+        chroot.enter_new_namespace()?;
     }
     // Somebody may have entered one that is not up. What a start that was killed has left goes.
     let half_up = || supervise::status(&chroot.state).is_ok_and(|status| status.is_some());
