@@ -184,11 +184,11 @@ impl Chroot {
             let outside = |_, text: &[u8]| is_seen(text, self.place.path());
             // What runs in the chroot sees the mounts below its own `/`.
             let inside = |pid, text: &[u8]| is_seen(text, Path::new("/")) && processes::is_within(pid, &self.place);
-            if let Some(process) = namespace::process_in(&journal.namespace, outside)? {
-                namespace::join_of(process, false)?;
+            if let Some(holder) = namespace::holder_of(&journal.namespace, outside)? {
+                holder.join(false)?;
                 self.look_again()?;
-            } else if let Some(process) = namespace::process_in(&journal.namespace, inside)? {
-                namespace::join_of(process, true)?;
+            } else if let Some(holder) = namespace::holder_of(&journal.namespace, inside)? {
+                holder.join(true)?;
                 self.look_again()?;
             }
         }

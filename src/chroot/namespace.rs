@@ -24,7 +24,7 @@ impl Outside {
         Ok(Self { namespace, name: current()?, root: directory("/")? })
     }
 
-    /// Goes back there. Like [`join_of`], it can only be done while the process has a single thread; it changes to `/`.
+    /// Goes back there. Like [`Holder::join`], it can only be done while the process has a single thread; it changes to `/`.
     pub fn return_to(&self) -> anyhow::Result<()> {
         if current()? == self.name {
             return Ok(());
@@ -50,24 +50,37 @@ pub fn enter_new() -> anyhow::Result<()> {
     }
 }
 
-/// Goes into the mount namespace of this process. It can only be done while the process has a single thread; it changes to `/`,
-/// and a [`super::place::Place`] must be opened anew. The process's `/` becomes ours if ours isn't that of the namespace, as in
-/// a chroot; one that `is_inside` the chroot that is meant has no `/` in which that could be found.
-pub fn join_of(pid: i32, is_inside: bool) -> anyhow::Result<()> {
-    let path = format!("/proc/{pid}/ns/mnt");
-    let namespace = File::open(&path).with_context(|| format!("opening {path}: has process {pid} ended?"))?;
-    let (before, of_process) = (identity(&directory("/")?)?, directory(&format!("/proc/{pid}/root"))?);
-    setns(namespace, CloneFlags::CLONE_NEWNS)
-        .with_context(|| format!("going into the mount namespace of process {pid}"))?;
-    if identity(&directory("/")?)? == before {
-        return Ok(());
+/// Hold of a process's namespace, and of its root, also when the process has ended.
+pub struct Holder {
+    pid: i32,
+    namespace: File,
+    root: OwnedFd,
+}
+
+impl Holder {
+    fn of(pid: i32) -> anyhow::Result<Self> {
+        let namespace = File::open(format!("/proc/{pid}/ns/mnt"))?;
+        Ok(Self { pid, namespace, root: directory(&format!("/proc/{pid}/root"))? })
     }
-    ensure!(
-        !is_inside,
-        "the chroot's mounts are in a namespace of their own, and this program runs in a chroot itself, from which there is no \
-         way there: run it from outside of that chroot, or end process {pid} and all others that run in the one that is meant"
-    );
-    make_root(&of_process).with_context(|| format!("going to the root directory of process {pid}"))
+
+    /// Goes into the namespace. It can only be done while the process has a single thread; it changes to `/`, and a
+    /// [`super::place::Place`] must be opened anew. The holder's `/` becomes ours if ours isn't that of the namespace, as in a
+    /// chroot; one that `is_inside` the chroot that is meant has no `/` in which that could be found.
+    pub fn join(self, is_inside: bool) -> anyhow::Result<()> {
+        let (pid, before) = (self.pid, identity(&directory("/")?)?);
+        setns(&self.namespace, CloneFlags::CLONE_NEWNS)
+            .with_context(|| format!("going into the mount namespace of process {pid}"))?;
+        if identity(&directory("/")?)? == before {
+            return Ok(());
+        }
+        ensure!(
+            !is_inside,
+            "the chroot's mounts are in a namespace of their own, and this program runs in a chroot itself, from which there is \
+             no way there: run it from outside of that chroot, or end process {pid} and all others that run in the one that is \
+             meant"
+        );
+        make_root(&self.root).with_context(|| format!("going to the root directory of process {pid}"))
+    }
 }
 
 /// What the kernel calls the namespace of this process, such as `mnt:[4026531841]`. Another one may get the name of one that
@@ -77,15 +90,16 @@ pub fn current() -> anyhow::Result<String> {
 }
 
 /// A process in the namespace of this name whose number and mount table are as `looks_right` has it.
-pub fn process_in(namespace: &str, looks_right: impl Fn(i32, &[u8]) -> bool) -> anyhow::Result<Option<i32>> {
+pub fn holder_of(namespace: &str, looks_right: impl Fn(i32, &[u8]) -> bool) -> anyhow::Result<Option<Holder>> {
     let processes = std::fs::read_dir("/proc").context("reading /proc")?;
     let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     // A process may end between two of these steps; then it holds no namespace.
-    let holds = |pid: &i32| {
-        name(&pid.to_string()).is_ok_and(|found| found == namespace)
-            && std::fs::read(format!("/proc/{pid}/mountinfo")).is_ok_and(|table| looks_right(*pid, &table))
-    };
-    Ok(pids.into_iter().find(holds))
+    let mut looked_at = pids.filter_map(|pid| {
+        let holder = Holder::of(pid).ok().filter(|_| name(&pid.to_string()).is_ok_and(|found| found == namespace))?;
+        let table = std::fs::read(format!("/proc/{pid}/mountinfo")).ok()?;
+        looks_right(pid, &table).then_some(holder)
+    });
+    Ok(looked_at.next())
 }
 
 fn name(process: &str) -> std::io::Result<String> {
