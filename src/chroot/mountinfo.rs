@@ -34,7 +34,7 @@ impl Table {
             .map(Self)
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Mounted> {
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = &Mounted> {
         self.0.iter()
     }
 

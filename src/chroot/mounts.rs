@@ -25,6 +25,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Mounts that are undone in one go: more than can be made, so that two who fight end.
 const MAX_STEPS: usize = 1000;
 
+/// Mounts of others that are told by name: as many as fit into a line.
+const MOST_NAMED: usize = 5;
+
 /// One mount for `status`.
 #[derive(Clone, Debug, Serialize)]
 pub struct MountStatus {
@@ -58,8 +61,14 @@ pub fn make(mounts: &[Mount], place: &Place, state: &State) -> anyhow::Result<Ma
     let mut made = Made::default();
     for mount in mounts {
         let shown = place.outside(&mount.target);
-        match journal.found(&table()?, &mount.target, &shown) {
+        match journal.found(&table()?, &mount.target, place.path()) {
             Found::Ours => continue,
+            Found::Moved(mounted) => bail!(
+                "{} was mounted, and is at {} now, since a directory above it was renamed: rename that back, or stop the chroot \
+                 first",
+                shown.display(),
+                mounted.target.display()
+            ),
             Found::Theirs(other) => {
                 made.notes.push(format!(
                     "{} is a mount point already ({} of {}): it is used as it is, and stays at the end",
@@ -95,10 +104,7 @@ pub fn make(mounts: &[Mount], place: &Place, state: &State) -> anyhow::Result<Ma
 
 /// Targets of those that are there by us.
 pub fn ours(place: &Place, state: &State) -> anyhow::Result<Vec<PathBuf>> {
-    let (journal, table) = (journal(state)?, table()?);
-    let steps = journal.to_undo(&table, place.path(), &[]);
-    let own = steps.into_iter().filter(|step| step.ours).filter_map(|step| inside(place, &step.mounted.target));
-    Ok(own.collect())
+    Ok(journal(state)?.present(&table()?, place.path()))
 }
 
 /// Undoes ours but those of `keep`, the last first, with what stands on them. Who keeps one busy has until the deadline; then it
@@ -121,10 +127,8 @@ pub fn undo(place: &Place, state: &State, keep: &[PathBuf], deadline: Duration) 
         }
     }
     let left = journal.to_undo(&table()?, place.path(), keep);
-    journal.entries.retain(|entry| {
-        let outside = place.outside(&entry.target);
-        keep.contains(&entry.target) || left.iter().any(|step| step.mounted.target == outside)
-    });
+    let present = journal.present(&table()?, place.path());
+    journal.entries.retain(|entry| keep.contains(&entry.target) || present.contains(&entry.target));
     match journal.entries.is_empty() {
         true => state.remove(JOURNAL)?,
         false => write(state, &journal)?,
@@ -133,15 +137,35 @@ pub fn undo(place: &Place, state: &State, keep: &[PathBuf], deadline: Duration) 
     Ok(notes)
 }
 
+/// Tells of mounts below the chroot's directory that aren't ours: whoever removes that would remove what is mounted there.
+pub fn still_below(place: &Place, state: &State) -> anyhow::Result<Option<String>> {
+    let (journal, table) = (journal(state)?, table()?);
+    let own: HashSet<u64> = journal.to_undo(&table, place.path(), &[]).iter().map(|step| step.mounted.id).collect();
+    let is_below = |target: &Path| target != place.path() && target.starts_with(place.path());
+    let others = table.all().filter(|mounted| is_below(&mounted.target) && !own.contains(&mounted.id));
+    // Later ones may stand on those before.
+    let targets: Vec<String> = others.map(|mounted| mounted.target.display().to_string()).rev().collect();
+    let (shown, more) = targets.split_at(targets.len().min(MOST_NAMED));
+    let and_more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    Ok((!targets.is_empty()).then(|| {
+        format!(
+            "still mounted below {}, and not by vestibule: {}{and_more}; before anything in it is removed: umount {}",
+            place.path().display(),
+            shown.join(", "),
+            shown.join(" ")
+        )
+    }))
+}
+
 pub fn status(mounts: &[Mount], place: &Place, state: &State) -> anyhow::Result<Vec<MountStatus>> {
     let (journal, table) = (journal(state)?, table()?);
     let status = |mount: &Mount| MountStatus {
         target: mount.target.clone(),
         what: described(&mount.what),
-        state: match journal.found(&table, &mount.target, &place.outside(&mount.target)) {
+        state: match journal.found(&table, &mount.target, place.path()) {
             Found::Ours => MountState::Mounted,
             Found::Theirs(_) => MountState::Foreign,
-            Found::Nothing | Found::HalfMade => MountState::Missing,
+            Found::Nothing | Found::HalfMade | Found::Moved(_) => MountState::Missing,
         },
         optional: mount.optional,
     };

@@ -41,6 +41,8 @@ pub enum Found<'t> {
     Ours,
     /// We were killed while it was made.
     HalfMade,
+    /// Nothing, but ours is there, elsewhere: a directory above it has been renamed.
+    Moved(&'t Mounted),
     Theirs(&'t Mounted),
 }
 
@@ -63,17 +65,34 @@ impl Identity {
     fn is_of(&self, mounted: &Mounted) -> bool {
         self.device == mounted.device && (self.id == mounted.id || self.root == mounted.root)
     }
+
+    fn is_exactly(&self, mounted: &Mounted) -> bool {
+        Self::from(mounted) == *self
+    }
 }
 
 impl Journal {
-    /// What stands at `target`, which is `outside` in the table.
-    pub fn found<'t>(&self, table: &'t Table, target: &Path, outside: &Path) -> Found<'t> {
-        let Some(upper) = table.at(outside) else { return Found::Nothing };
-        match self.entries.iter().find(|entry| entry.target == target) {
-            Some(Entry { made: None, .. }) => Found::HalfMade,
-            Some(Entry { made: Some(identity), .. }) if identity.is_of(upper) => Found::Ours,
-            _ => Found::Theirs(upper),
+    /// What stands at `target`, a path of the chroot at `root`.
+    pub fn found<'t>(&self, table: &'t Table, target: &Path, root: &Path) -> Found<'t> {
+        let entry = self.entries.iter().find(|entry| entry.target == target);
+        let outside = below(root, target);
+        match (table.at(&outside), entry) {
+            (Some(_), Some(Entry { made: None, .. })) => Found::HalfMade,
+            (Some(upper), Some(Entry { made: Some(identity), .. })) if identity.is_of(upper) => Found::Ours,
+            (upper, Some(entry)) => match (ours(entry, table, root), upper) {
+                (Some(mounted), _) if mounted.target != outside => Found::Moved(mounted),
+                (_, Some(upper)) => Found::Theirs(upper),
+                (_, None) => Found::Nothing,
+            },
+            (Some(upper), None) => Found::Theirs(upper),
+            (None, None) => Found::Nothing,
         }
+    }
+
+    /// Targets of those that are there, under another as well, or elsewhere.
+    pub fn present(&self, table: &Table, root: &Path) -> Vec<PathBuf> {
+        let there = self.entries.iter().filter(|entry| ours(entry, table, root).is_some());
+        there.map(|entry| entry.target.clone()).collect()
     }
 
     pub fn intend(&mut self, target: &Path) {
@@ -112,17 +131,20 @@ impl Journal {
     }
 }
 
-/// The mount of an entry, if it is still there, also under another.
+/// The mount of an entry, if it is still there, also under another, or where it is since a directory above it was renamed.
 fn ours<'t>(entry: &Entry, table: &'t Table, root: &Path) -> Option<&'t Mounted> {
-    let outside = root.join(entry.target.strip_prefix("/").unwrap_or(&entry.target));
-    match &entry.made {
-        None => table.at(&outside),
-        Some(identity) => {
-            let same = |mounted: &&Mounted| mounted.target == outside && identity.is_of(mounted);
-            // Two that look alike: the one of that number.
-            table.all().filter(same).max_by_key(|mounted| mounted.id == identity.id)
-        }
-    }
+    let outside = below(root, &entry.target);
+    let Some(identity) = &entry.made else { return table.at(&outside) };
+    let same = |mounted: &&Mounted| {
+        identity.is_of(mounted) && mounted.target == outside
+            || identity.is_exactly(mounted) && mounted.target.starts_with(root)
+    };
+    // Two that look alike: the one of that number.
+    table.all().filter(same).max_by_key(|mounted| mounted.id == identity.id)
+}
+
+fn below(root: &Path, target: &Path) -> PathBuf {
+    root.join(target.strip_prefix("/").unwrap_or(target))
 }
 
 #[cfg(test)]
@@ -190,10 +212,7 @@ mod tests {
             (40, 1, "0:8", "/c/proc"),
             (50, 1, "0:9", "/c/mnt"),
         ]);
-        let found = |target: &str| {
-            let outside = PathBuf::from(format!("{ROOT}{target}"));
-            journal.found(&now, Path::new(target), &outside)
-        };
+        let found = |target: &str| journal.found(&now, Path::new(target), Path::new(ROOT));
         assert_eq!(found("/dev"), Found::Ours, "by another number, in another namespace");
         assert!(matches!(found("/run"), Found::Theirs(mounted) if mounted.id == 30), "ours was undone, another came");
         assert_eq!(found("/sys"), Found::Nothing);
@@ -202,6 +221,29 @@ mod tests {
         assert!(matches!(found("/mnt"), Found::Theirs(mounted) if mounted.id == 50));
         assert_eq!(undone(&journal, &now, &[]), [(40, true), (20, true)]);
         assert!(journal.is_seen_in(&now, Path::new(ROOT)) && !journal.is_seen_in(&now, Path::new("/other")));
+    }
+
+    #[test]
+    fn a_directory_above_it_is_renamed() {
+        let journal =
+            journal(&table(&[(2, 1, "8:1", "/c/home/phone"), (3, 1, "8:1", "/c/mnt")]), &["/home/phone", "/mnt"], &[]);
+        let found = |now, target: &str| format!("{:?}", journal.found(now, Path::new(target), Path::new(ROOT)));
+        for (elsewhere, also) in [("/c/home/other", None), ("/c/home/other", Some((9, 1, "8:1", "/c/home/phone")))] {
+            let now: Vec<_> = [(2, 1, "8:1", elsewhere), (3, 1, "8:1", "/c/mnt")].into_iter().chain(also).collect();
+            let now = table(&now);
+            assert_eq!(undone(&journal, &now, &[]), [(3, true), (2, true)]);
+            assert_eq!(undone(&journal, &now, &["/home/phone"]), [(3, true)]);
+            assert_eq!(journal.present(&now, Path::new(ROOT)), [Path::new("/home/phone"), Path::new("/mnt")]);
+            match also {
+                None => assert!(found(&now, "/home/phone").starts_with("Moved")),
+                Some(_) => assert_eq!(found(&now, "/home/phone"), "Ours", "it looks alike"),
+            }
+        }
+        for other in [(2, 1, "8:2", "/c/home/other"), (5, 1, "8:1", "/c/home/other"), (2, 1, "8:1", "/other")] {
+            let now = table(&[other]);
+            assert_eq!(undone(&journal, &now, &[]), []);
+            assert_eq!(found(&now, "/home/phone"), "Nothing");
+        }
     }
 
     #[test]

@@ -158,6 +158,7 @@ fn stop_locked(chroot: &mut Chroot) -> anyhow::Result<Report> {
         let failures = failures.iter().map(|error| format!("{error:#}"));
         anyhow::bail!("{}", failures.chain(notes).collect::<Vec<_>>().join("; "));
     }
+    notes.extend(mounts::still_below(&chroot.place, &chroot.state)?);
     chroot.state.remove(UP)?;
     Ok(Report { changed, notes })
 }
