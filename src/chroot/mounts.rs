@@ -83,7 +83,7 @@ pub fn make(mounts: &[Mount], place: &Place, state: &State) -> anyhow::Result<Ma
                 .with_context(|| format!("undoing {}, at which an earlier start was killed", shown.display()))?,
             Found::Nothing => {}
         }
-        match make_one(mount, place, &mut journal, state) {
+        match stays_inside(mount, place, &journal).and_then(|()| make_one(mount, place, &mut journal, state)) {
             Ok(note) => {
                 made.count += 1;
                 made.notes.extend(note);
@@ -100,6 +100,17 @@ pub fn make(mounts: &[Mount], place: &Place, state: &State) -> anyhow::Result<Ma
         }
     }
     Ok(made)
+}
+
+fn stays_inside(mount: &Mount, place: &Place, journal: &Journal) -> anyhow::Result<()> {
+    let table = table()?;
+    let Some((carrier, other)) = journal.seen_also(&table, &mount.target, place.path()) else { return Ok(()) };
+    let carrier = carrier.target.display();
+    bail!(
+        "{carrier}, which somebody else has mounted, is shared with {}, where it would appear, too: unmount {carrier}, or make \
+         it private (mount --make-private {carrier})",
+        other.target.display()
+    )
 }
 
 /// Targets of those that are there by us.

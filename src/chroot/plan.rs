@@ -95,6 +95,19 @@ impl Journal {
         there.map(|entry| entry.target.clone()).collect()
     }
 
+    /// Where else it would be seen if something were mounted at `target`: on a mount of others, below the chroot's directory, that
+    /// shows up elsewhere, as a `/dev` does that was bound by hand. With it, that mount.
+    pub fn seen_also<'t>(&self, table: &'t Table, target: &Path, root: &Path) -> Option<(&'t Mounted, &'t Mounted)> {
+        let carrier = table.carrier(&below(root, target))?;
+        let is_below = carrier.target != root && carrier.target.starts_with(root);
+        let is_ours =
+            || self.entries.iter().any(|entry| ours(entry, table, root).is_some_and(|own| own.id == carrier.id));
+        if !is_below || is_ours() {
+            return None;
+        }
+        Some((carrier, table.seen_also_on(carrier)?))
+    }
+
     pub fn intend(&mut self, target: &Path) {
         self.forget(target);
         self.entries.push(Entry { target: target.to_owned(), made: None });
@@ -227,7 +240,7 @@ mod tests {
     fn a_directory_above_it_is_renamed() {
         let journal =
             journal(&table(&[(2, 1, "8:1", "/c/home/phone"), (3, 1, "8:1", "/c/mnt")]), &["/home/phone", "/mnt"], &[]);
-        let found = |now, target: &str| format!("{:?}", journal.found(now, Path::new(target), Path::new(ROOT)));
+        let found = |now: &Table, target: &str| format!("{:?}", journal.found(now, Path::new(target), Path::new(ROOT)));
         for (elsewhere, also) in [("/c/home/other", None), ("/c/home/other", Some((9, 1, "8:1", "/c/home/phone")))] {
             let now: Vec<_> = [(2, 1, "8:1", elsewhere), (3, 1, "8:1", "/c/mnt")].into_iter().chain(also).collect();
             let now = table(&now);
