@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::lab::{Lab, on_own_machine, run, table, table_of, until};
+use crate::lab::{Beside, Lab, on_own_machine, outcome, run, table, table_of, until};
 
 /// A chroot with private mounts and one service.
 struct Private(Lab);
@@ -106,5 +108,72 @@ fn mounts_made_by_hand_after_it_has_gone_are_not_ours() {
         assert!(table_of(&supervisor).contains("/tree/proc "));
         private.0.well(&["stop", "x"]);
         assert_eq!(table(), by_hand, "and nothing of others is undone");
+    });
+}
+
+/// What a chroot of its own needs of the machine for vestibule to run there. Its `/` is no mount point.
+fn outer(lab: &Lab) -> String {
+    let outer = lab.path("outer");
+    for path in ["inner", "run", "etc/vestibule/chroots"] {
+        fs::create_dir_all(outer.join(path)).unwrap();
+    }
+    for name in ["bin", "lib", "lib64", "usr", "proc", "dev", "sys"] {
+        let (path, inside) = (Path::new("/").join(name), outer.join(name));
+        match fs::read_link(&path) {
+            Ok(link) => symlink(link, inside).unwrap(),
+            Err(_) if path.is_dir() => {
+                fs::create_dir_all(&inside).unwrap();
+                run("mount", &["--rbind", path.to_str().unwrap(), inside.to_str().unwrap()]);
+            }
+            Err(_) => {} // not every machine has a /lib64
+        }
+    }
+    let program = lab.path("outer/vestibule");
+    fs::write(&program, "").unwrap();
+    run("mount", &["--bind", env!("CARGO_BIN_EXE_vestibule"), program.to_str().unwrap()]);
+    outer.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn one_who_is_in_a_chroot_stays_there() {
+    on_own_machine("namespaces::one_who_is_in_a_chroot_stays_there", |lab| {
+        let outer = outer(&lab);
+        let define = |more: &str| {
+            let text = format!("root = \"/inner\"\nssh = false\n{more}");
+            fs::write(lab.path("outer/etc/vestibule/chroots/x.toml"), text).unwrap();
+        };
+        let inside = |through: &[&str], action: &str| {
+            let words = [through, &["chroot", &outer, "/vestibule", "chroot", action, "x"]].concat();
+            outcome(Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()))
+        };
+        let well = |through: &[&str], action: &str| {
+            let outcome = inside(through, action);
+            assert_eq!(outcome.status, Some(0), "{action}: {outcome:?}");
+        };
+        let before = table();
+        define("");
+        ["start", "restart", "stop"].iter().for_each(|action| well(&[], action));
+        assert_eq!(table(), before);
+
+        define("private = true\n");
+        let refused = inside(&[], "start");
+        assert!(refused.status == Some(1) && refused.err.contains("/ is no mount point here"), "{refused:?}");
+
+        // Its mounts are where a process of the same chroot sees them, in a namespace of its own.
+        define("");
+        let mut app = Command::new("unshare");
+        app.args(["--mount", "--propagation", "private", "chroot", &outer, "sleep", "1000"]).stdin(Stdio::null());
+        let app = Beside(app.spawn().unwrap());
+        let process = app.0.id().to_string();
+        let name = format!("/proc/{process}/comm");
+        until("the app runs", || fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n"));
+        let there = table_of(&process);
+        let app_mounts = ["nsenter", "--mount", "--target", &process];
+        well(&app_mounts, "start");
+        assert!(table_of(&process).contains(" /inner/proc ") && table() == before);
+        ["status", "start", "restart"].iter().for_each(|action| well(&[], action));
+        assert!(table().contains("/outer/inner/proc "), "it is started again here");
+        well(&[], "stop");
+        assert_eq!((table(), table_of(&process)), (before, there));
     });
 }
