@@ -8,6 +8,7 @@ pub mod enter;
 pub mod file;
 mod holders;
 pub mod inside;
+mod left;
 pub mod log;
 pub mod mountinfo;
 pub mod mounts;

@@ -50,7 +50,12 @@ impl Table {
 
     /// The mount on which something at `path` would stand.
     pub fn carrier(&self, path: &Path) -> Option<&Mounted> {
-        path.ancestors().skip(1).find_map(|above| self.at(above))
+        self.mount_of(path.parent()?)
+    }
+
+    /// The mount of which what is at `path` is a part.
+    pub fn mount_of(&self, path: &Path) -> Option<&Mounted> {
+        path.ancestors().find_map(|above| self.at(above))
     }
 
     /// Another mount on which it is seen, too, when something is mounted on this one.

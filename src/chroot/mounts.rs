@@ -12,9 +12,9 @@ use rustix::fs::{StatVfsMountFlags as Has, statvfs};
 use serde::Serialize;
 
 use super::definition::{Mount, What};
-use super::mountinfo::Table;
+use super::mountinfo::{Mounted, Table};
 use super::place::{Place, by_descriptor};
-use super::plan::{Found, Journal, Undo};
+use super::plan::{Found, Journal, Like, Undo};
 use super::state::State;
 use super::{holders, namespace, options};
 
@@ -24,9 +24,6 @@ const JOURNAL: &str = "mounts";
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Mounts that are undone in one go: more than can be made, so that two who fight end.
 const MAX_STEPS: usize = 1000;
-
-/// Mounts of others that are told by name: as many as fit into a line.
-const MOST_NAMED: usize = 5;
 
 /// One mount for `status`.
 #[derive(Clone, Debug, Serialize)]
@@ -148,26 +145,6 @@ pub fn undo(place: &Place, state: &State, keep: &[PathBuf], deadline: Duration) 
     Ok(notes)
 }
 
-/// Tells of mounts below the chroot's directory that aren't ours: whoever removes that would remove what is mounted there.
-pub fn still_below(place: &Place, state: &State) -> anyhow::Result<Option<String>> {
-    let (journal, table) = (journal(state)?, table()?);
-    let own: HashSet<u64> = journal.to_undo(&table, place.path(), &[]).iter().map(|step| step.mounted.id).collect();
-    let is_below = |target: &Path| target != place.path() && target.starts_with(place.path());
-    let others = table.all().filter(|mounted| is_below(&mounted.target) && !own.contains(&mounted.id));
-    // Later ones may stand on those before.
-    let targets: Vec<String> = others.map(|mounted| mounted.target.display().to_string()).rev().collect();
-    let (shown, more) = targets.split_at(targets.len().min(MOST_NAMED));
-    let and_more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-    Ok((!targets.is_empty()).then(|| {
-        format!(
-            "still mounted below {}, and not by vestibule: {}{and_more}; before anything in it is removed: umount {}",
-            place.path().display(),
-            shown.join(", "),
-            shown.join(" ")
-        )
-    }))
-}
-
 pub fn status(mounts: &[Mount], place: &Place, state: &State) -> anyhow::Result<Vec<MountStatus>> {
     let (journal, table) = (journal(state)?, table()?);
     let status = |mount: &Mount| MountStatus {
@@ -203,7 +180,7 @@ pub fn check_root(place: &Place) -> anyhow::Result<Vec<String>> {
 }
 
 /// What we made in this namespace: about mounts in another one, which may look the same, the journal says nothing.
-fn journal(state: &State) -> anyhow::Result<Journal> {
+pub fn journal(state: &State) -> anyhow::Result<Journal> {
     let journal = recorded(state)?;
     Ok(if journal.namespace == namespace::current()? { journal } else { Journal::default() })
 }
@@ -225,7 +202,7 @@ pub fn forget(state: &State) -> anyhow::Result<()> {
 }
 
 /// The mount table of this process.
-fn table() -> anyhow::Result<Table> {
+pub fn table() -> anyhow::Result<Table> {
     let text = std::fs::read("/proc/self/mountinfo")
         .context("reading /proc/self/mountinfo: /proc must be mounted (mount -t proc proc /proc)")?;
     Table::parse(&text).map_err(|line| anyhow::anyhow!("/proc/self/mountinfo has a line that can't be read: {line}"))
@@ -244,7 +221,7 @@ fn make_one(mount: &Mount, place: &Place, journal: &mut Journal, state: &State) 
         What::New { .. } => true,
     };
     make_target(place, &mount.target, is_directory)?;
-    journal.intend(&mount.target);
+    journal.intend(&mount.target, like(&mount.what)?);
     write(state, journal)?;
     let done = mount_at(mount, place);
     match done {
@@ -261,6 +238,18 @@ fn make_one(mount: &Mount, place: &Place, journal: &mut Journal, state: &State) 
         Err(_) => {}
     }
     done
+}
+
+/// What it will look like in the mount table, as far as that is known.
+fn like(what: &What) -> anyhow::Result<Option<Like>> {
+    let source = match what {
+        What::New { kind, .. } => return Ok(Some(Like { kind: kind.clone(), source: None })),
+        What::Bind(source) => {
+            std::fs::canonicalize(source).with_context(|| format!("following {}", source.display()))?
+        }
+    };
+    let of = |mounted: &Mounted| Like { kind: mounted.kind.clone(), source: Some(mounted.source.clone()) };
+    Ok(table()?.mount_of(&source).map(of))
 }
 
 fn make_target(place: &Place, target: &Path, is_directory: bool) -> anyhow::Result<()> {

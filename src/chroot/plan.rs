@@ -2,7 +2,8 @@
 //! are arguments.
 //!
 //! The journal is written before each mount (*intent*) and after it (*made*). A process that is killed in between leaves an
-//! intent: what is mounted there then is ours, since nothing was before, and it may lack its options.
+//! intent: what is mounted there then is ours if it looks like what was wanted, since nothing was before, and it may lack its
+//! options.
 
 use std::path::{Path, PathBuf};
 
@@ -22,8 +23,31 @@ pub struct Journal {
 pub struct Entry {
     /// In the chroot.
     pub target: PathBuf,
+    /// What it is to look like; nothing if that isn't known.
+    like: Option<Like>,
     /// Nothing: it was about to be made.
-    pub made: Option<Identity>,
+    made: Option<Identity>,
+}
+
+/// What tells a mount that was about to be made from one that somebody else has made there since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Like {
+    /// As it is asked for: the mount table may say `nfs4` where that was `nfs`.
+    pub kind: String,
+    /// Of a bind: that of the mount from which it was.
+    pub source: Option<String>,
+}
+
+impl Like {
+    fn fits(&self, mounted: &Mounted) -> bool {
+        mounted.kind.starts_with(&self.kind) && self.source.as_ref().is_none_or(|source| *source == mounted.source)
+    }
+}
+
+impl Entry {
+    fn may_become(&self, mounted: &Mounted) -> bool {
+        self.made.is_none() && self.like.as_ref().is_none_or(|like| like.fits(mounted))
+    }
 }
 
 /// By which a mount is known again.
@@ -77,7 +101,7 @@ impl Journal {
         let entry = self.entries.iter().find(|entry| entry.target == target);
         let outside = below(root, target);
         match (table.at(&outside), entry) {
-            (Some(_), Some(Entry { made: None, .. })) => Found::HalfMade,
+            (Some(upper), Some(entry)) if entry.may_become(upper) => Found::HalfMade,
             (Some(upper), Some(Entry { made: Some(identity), .. })) if identity.is_of(upper) => Found::Ours,
             (upper, Some(entry)) => match (ours(entry, table, root), upper) {
                 (Some(mounted), _) if mounted.target != outside => Found::Moved(mounted),
@@ -108,9 +132,9 @@ impl Journal {
         Some((carrier, table.seen_also_on(carrier)?))
     }
 
-    pub fn intend(&mut self, target: &Path) {
+    pub fn intend(&mut self, target: &Path, like: Option<Like>) {
         self.forget(target);
-        self.entries.push(Entry { target: target.to_owned(), made: None });
+        self.entries.push(Entry { target: target.to_owned(), like, made: None });
     }
 
     pub fn made(&mut self, target: &Path, mounted: &Mounted) {
@@ -147,7 +171,9 @@ impl Journal {
 /// The mount of an entry, if it is still there, also under another, or where it is since a directory above it was renamed.
 fn ours<'t>(entry: &Entry, table: &'t Table, root: &Path) -> Option<&'t Mounted> {
     let outside = below(root, &entry.target);
-    let Some(identity) = &entry.made else { return table.at(&outside) };
+    let Some(identity) = &entry.made else {
+        return table.at(&outside).filter(|mounted| entry.may_become(mounted));
+    };
     let same = |mounted: &&Mounted| {
         identity.is_of(mounted) && mounted.target == outside
             || identity.is_exactly(mounted) && mounted.target.starts_with(root)
@@ -177,7 +203,7 @@ mod tests {
     fn journal(table: &Table, made: &[&str], intended: &[&str]) -> Journal {
         let mut journal = Journal::default();
         for target in made.iter().chain(intended) {
-            journal.intend(Path::new(target));
+            journal.intend(Path::new(target), None);
         }
         for target in made {
             journal.made(Path::new(target), table.at(Path::new(&format!("{ROOT}{target}"))).unwrap());
@@ -256,6 +282,25 @@ mod tests {
             let now = table(&[other]);
             assert_eq!(undone(&journal, &now, &[]), []);
             assert_eq!(found(&now, "/home/phone"), "Nothing");
+        }
+    }
+
+    #[test]
+    fn what_somebody_mounts_where_we_were_killed_is_theirs() {
+        let table = table(&[(8, 1, "0:9", "/c/tmp")]); // a tmpfs of “none”
+        for (kind, source, is_ours) in [
+            ("tmpfs", None, true),
+            ("tmp", None, true),
+            ("tmpfs", Some("none"), true),
+            ("tmpfs", Some("/dev/sda1"), false),
+            ("ext4", None, false),
+        ] {
+            let mut journal = Journal::default();
+            journal.intend(Path::new("/tmp"), Some(Like { kind: kind.to_owned(), source: source.map(str::to_owned) }));
+            let found = journal.found(&table, Path::new("/tmp"), Path::new(ROOT));
+            assert_eq!(matches!(found, Found::HalfMade), is_ours, "{kind} {source:?}: {found:?}");
+            assert_eq!(matches!(found, Found::Theirs(_)), !is_ours, "{kind} {source:?}: {found:?}");
+            assert_eq!(undone(&journal, &table, &[]).len(), usize::from(is_ours));
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::definition::Definition;
 use super::mounts::{self, MountState, MountStatus};
 use super::supervise::{self, SupervisedService};
-use super::{Chroot, android, namespace, processes, resolv_conf, server};
+use super::{Chroot, android, left, namespace, processes, resolv_conf, server};
 use crate::root::Root;
 
 /// For another that starts or stops the same chroot: what runs in it has ten seconds to end, by default.
@@ -158,7 +158,7 @@ fn stop_locked(chroot: &mut Chroot) -> anyhow::Result<Report> {
         let failures = failures.iter().map(|error| format!("{error:#}"));
         anyhow::bail!("{}", failures.chain(notes).collect::<Vec<_>>().join("; "));
     }
-    notes.extend(mounts::still_below(&chroot.place, &chroot.state)?);
+    notes.extend(left::still_below(&chroot.place, &chroot.state)?);
     chroot.state.remove(UP)?;
     Ok(Report { changed, notes })
 }
