@@ -97,7 +97,7 @@ const RULES: &[(&[&str], &[&str], &str)] = &[
         "a chroot needs no daemon: it has processes, mounts and files",
     ),
     (
-        &["chroot/mounts.rs", "chroot/place.rs", "chroot/namespace.rs", "chroot/holders.rs"],
+        &["chroot/mounts.rs", "chroot/place.rs", "chroot/namespace.rs", "chroot/holders.rs", "chroot/left.rs"],
         &["process::Command", "supervise", "Ssh", "definition::Service"],
         "mounts know nothing of what runs between them",
     ),

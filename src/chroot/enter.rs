@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::inside::Entering;
-use super::{Chroot, android, mounts, namespace, tell_note};
+use super::{Chroot, android, mounts, tell_note};
 use crate::root::Root;
 
 /// For another that starts or stops the same chroot.
@@ -57,8 +57,7 @@ fn have_mounts(chroot: &mut Chroot) -> anyhow::Result<()> {
     }
     let mut notes = mounts::check_root(&chroot.place)?;
     if chroot.definition.private {
-        namespace::enter_new()?;
-        chroot.look_again()?;
+        chroot.enter_new_namespace()?;
     }
     let Chroot { definition, place, state, name } = chroot;
     let made = match mounts::make(&definition.mounts, place, state) {

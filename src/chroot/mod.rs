@@ -9,6 +9,7 @@ pub mod enter;
 pub mod file;
 mod holders;
 pub mod inside;
+mod left;
 pub mod log;
 pub mod mountinfo;
 pub mod mounts;
@@ -26,7 +27,7 @@ pub mod up;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
@@ -217,19 +218,32 @@ impl Chroot {
 
     /// Goes to where its mounts are seen, if a process holds another mount namespace for them. Says whether they are seen.
     pub fn join(&mut self) -> anyhow::Result<bool> {
-        let journal = mounts::journal(&self.state)?;
-        let root = self.place.path();
-        let is_seen = |text: &[u8]| Table::parse(text).is_ok_and(|table| journal.is_seen_in(&table, root));
+        let journal = mounts::recorded(&self.state)?;
         if journal.entries.is_empty() {
             return Ok(false);
         }
-        if journal.namespace != namespace::current()?
-            && let Some(process) = namespace::process_in(&journal.namespace, is_seen)?
-        {
-            namespace::join_of(process)?;
-            self.look_again()?;
+        if journal.namespace != namespace::current()? {
+            let is_seen = |text: &[u8], root| Table::parse(text).is_ok_and(|table| journal.is_seen_in(&table, root));
+            let outside = |_, text: &[u8]| is_seen(text, self.place.path());
+            // What runs in the chroot sees the mounts below its own `/`.
+            let inside = |pid, text: &[u8]| is_seen(text, Path::new("/")) && processes::is_within(pid, &self.place);
+            if let Some(holder) = namespace::holder_of(&journal.namespace, outside)? {
+                holder.join(false)?;
+                self.look_again()?;
+            } else if let Some(holder) = namespace::holder_of(&journal.namespace, inside)? {
+                holder.join(true)?;
+                self.look_again()?;
+            }
         }
         Ok(!mounts::ours(&self.place, &self.state)?.is_empty())
+    }
+
+    /// For mounts that nobody outside sees. To be called with the lock held.
+    pub fn enter_new_namespace(&mut self) -> anyhow::Result<()> {
+        namespace::enter_new()?;
+        // It may have the name of one that has gone, of which the journal then is; nothing in it is ours yet.
+        mounts::forget(&self.state)?;
+        self.look_again()
     }
 
     /// After a change of the mount namespace: a place belongs to the one in which it was opened.

@@ -17,6 +17,10 @@ pub struct Mounted {
     pub root: String,
     /// The mount point.
     pub target: PathBuf,
+    /// Mounts of one peer group show what is mounted on any of them (mount_namespaces(7)): its number.
+    pub peers: Option<u64>,
+    /// The peer group of which it shows what is mounted there, but not the other way round.
+    pub master: Option<u64>,
     pub kind: String,
     pub source: String,
 }
@@ -34,7 +38,7 @@ impl Table {
             .map(Self)
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Mounted> {
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = &Mounted> {
         self.0.iter()
     }
 
@@ -42,6 +46,23 @@ impl Table {
     pub fn at(&self, target: &Path) -> Option<&Mounted> {
         let here = || self.all().filter(|mounted| mounted.target == target);
         here().find(|mounted| !here().any(|other| other.parent == mounted.id && other.id != mounted.id))
+    }
+
+    /// The mount on which something at `path` would stand.
+    pub fn carrier(&self, path: &Path) -> Option<&Mounted> {
+        self.mount_of(path.parent()?)
+    }
+
+    /// The mount of which what is at `path` is a part.
+    pub fn mount_of(&self, path: &Path) -> Option<&Mounted> {
+        path.ancestors().find_map(|above| self.at(above))
+    }
+
+    /// Another mount on which it is seen, too, when something is mounted on this one.
+    pub fn seen_also_on(&self, mounted: &Mounted) -> Option<&Mounted> {
+        let group = mounted.peers?;
+        let shows = |other: &&Mounted| other.peers == Some(group) || other.master == Some(group);
+        self.all().filter(shows).find(|other| other.id != mounted.id)
     }
 
     /// All that stand on this mount, directly or not; each before those that it stands on.
@@ -69,12 +90,15 @@ fn mounted(line: &[u8]) -> Option<Mounted> {
     let dash = 6 + fields.get(6..)?.iter().position(|field| *field == b"-")?;
     let text = |index: usize| fields.get(index).map(|field| String::from_utf8_lossy(&unescaped(field)).into_owned());
     let number = |index: usize| text(index)?.parse().ok();
+    let group = |tag: &str| (6..dash).find_map(|index| text(index)?.strip_prefix(tag)?.parse().ok());
     Some(Mounted {
         id: number(0)?,
         parent: number(1)?,
         device: text(2)?,
         root: text(3)?,
         target: OsString::from_vec(unescaped(fields[4])).into(),
+        peers: group("shared:"),
+        master: group("master:"),
         kind: text(dash + 1)?,
         source: text(dash + 2).unwrap_or_default(),
     })
@@ -123,6 +147,8 @@ mod tests {
                 device: "254:1".to_owned(),
                 root: "/".to_owned(),
                 target: target.clone(),
+                peers: Some(1),
+                master: Some(7),
                 kind: "ext4".to_owned(),
                 source: "/dev/vda1".to_owned(),
             })
@@ -144,5 +170,20 @@ mod tests {
         assert_eq!(ids(21), [33, 32, 31, 30]);
         assert_eq!(ids(33), [0; 0]);
         assert_eq!(ids(1).len(), 5, "the root stands on itself");
+    }
+
+    #[test]
+    fn what_is_mounted_on_one_is_seen_on_its_peers_and_slaves() {
+        let lines = b"1 1 8:1 / / rw shared:1 - ext4 a rw\n2 1 0:5 / /dev rw shared:2 - devtmpfs b rw\n\
+            3 1 0:5 / /c/dev rw shared:2 - devtmpfs b rw\n4 3 0:6 / /c/dev/pts rw shared:3 - devpts c rw\n\
+            5 1 0:6 / /c/mnt rw shared:4 - ext4 d rw\n6 1 0:6 / /x rw shared:5 master:3 - devpts d rw\n";
+        let table = Table::parse(lines).unwrap();
+        let carrier = |path| table.carrier(Path::new(path)).unwrap();
+        let also = |path| Some(table.seen_also_on(carrier(path))?.id);
+        assert_eq!((carrier("/c/dev/pts/x").id, carrier("/c/dev/pts").id, carrier("/c/dev").id), (4, 3, 1));
+        assert_eq!(
+            (also("/c/dev/shm"), also("/c/dev/pts/x"), also("/c/mnt/x"), also("/c/x")),
+            (Some(2), Some(6), None, None)
+        );
     }
 }

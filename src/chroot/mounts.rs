@@ -2,20 +2,20 @@
 //! [`super::plan`].
 
 use std::collections::HashSet;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use rustix::fs::{StatVfsMountFlags as Has, fstat, statvfs};
+use rustix::fs::{StatVfsMountFlags as Has, statvfs};
 use serde::Serialize;
 
 use super::definition::{Mount, What};
 use super::mountinfo::{Mounted, Table};
-use super::place::{Place, by_descriptor};
-use super::plan::{Found, Journal, Undo};
+use super::place::{Place, by_descriptor, is_same, mount_id};
+use super::plan::{Found, Journal, Like, Undo};
 use super::state::State;
 use super::{holders, namespace, options};
 
@@ -59,8 +59,14 @@ pub fn make(mounts: &[Mount], place: &Place, state: &State) -> anyhow::Result<Ma
     let mut made = Made::default();
     for mount in mounts {
         let shown = place.outside(&mount.target);
-        match journal.found(&table()?, &mount.target, &shown) {
+        match journal.found(&table()?, &mount.target, place.path()) {
             Found::Ours => continue,
+            Found::Moved(mounted) => bail!(
+                "{} was mounted, and is at {} now, since a directory above it was renamed: rename that back, or stop the chroot \
+                 first",
+                shown.display(),
+                mounted.target.display()
+            ),
             Found::Theirs(other) => {
                 made.notes.push(format!(
                     "{} is a mount point already ({} of {}): it is used as it is, and stays at the end",
@@ -75,7 +81,7 @@ pub fn make(mounts: &[Mount], place: &Place, state: &State) -> anyhow::Result<Ma
                 .with_context(|| format!("undoing {}, at which an earlier start was killed", shown.display()))?,
             Found::Nothing => {}
         }
-        match make_one(mount, place, &mut journal, state) {
+        match stays_inside(mount, place, &journal).and_then(|()| make_one(mount, place, &mut journal, state)) {
             Ok(note) => {
                 made.count += 1;
                 made.notes.extend(note);
@@ -94,12 +100,20 @@ pub fn make(mounts: &[Mount], place: &Place, state: &State) -> anyhow::Result<Ma
     Ok(made)
 }
 
+fn stays_inside(mount: &Mount, place: &Place, journal: &Journal) -> anyhow::Result<()> {
+    let table = table()?;
+    let Some((carrier, other)) = journal.seen_also(&table, &mount.target, place.path()) else { return Ok(()) };
+    let carrier = carrier.target.display();
+    bail!(
+        "{carrier}, which somebody else has mounted, is shared with {}, where it would appear, too: unmount {carrier}, or make \
+         it private (mount --make-private {carrier})",
+        other.target.display()
+    )
+}
+
 /// Targets of those that are there by us.
 pub fn ours(place: &Place, state: &State) -> anyhow::Result<Vec<PathBuf>> {
-    let (journal, table) = (journal(state)?, table()?);
-    let steps = journal.to_undo(&table, place.path(), &[]);
-    let own = steps.into_iter().filter(|step| step.ours).filter_map(|step| inside(place, &step.mounted.target));
-    Ok(own.collect())
+    Ok(journal(state)?.present(&table()?, place.path()))
 }
 
 /// Undoes ours but those of `keep`, the last first, with what stands on them. Who keeps one busy has until the deadline; then it
@@ -122,10 +136,8 @@ pub fn undo(place: &Place, state: &State, keep: &[PathBuf], deadline: Duration) 
         }
     }
     let left = journal.to_undo(&table()?, place.path(), keep);
-    journal.entries.retain(|entry| {
-        let outside = place.outside(&entry.target);
-        keep.contains(&entry.target) || left.iter().any(|step| step.mounted.target == outside)
-    });
+    let present = journal.present(&table()?, place.path());
+    journal.entries.retain(|entry| keep.contains(&entry.target) || present.contains(&entry.target));
     match journal.entries.is_empty() {
         true => state.remove(JOURNAL)?,
         false => write(state, &journal)?,
@@ -139,10 +151,10 @@ pub fn status(mounts: &[Mount], place: &Place, state: &State) -> anyhow::Result<
     let status = |mount: &Mount| MountStatus {
         target: mount.target.clone(),
         what: described(&mount.what),
-        state: match journal.found(&table, &mount.target, &place.outside(&mount.target)) {
+        state: match journal.found(&table, &mount.target, place.path()) {
             Found::Ours => MountState::Mounted,
             Found::Theirs(_) => MountState::Foreign,
-            Found::Nothing | Found::HalfMade => MountState::Missing,
+            Found::Nothing | Found::HalfMade | Found::Moved(_) => MountState::Missing,
         },
         optional: mount.optional,
     };
@@ -168,7 +180,14 @@ pub fn check_root(place: &Place) -> anyhow::Result<Vec<String>> {
     Ok(trouble.iter().filter(|(flag, ..)| flags.contains(*flag)).map(said).collect())
 }
 
+/// What we made in this namespace: about mounts in another one, which may look the same, the journal says nothing.
 pub fn journal(state: &State) -> anyhow::Result<Journal> {
+    let journal = recorded(state)?;
+    Ok(if journal.namespace == namespace::current()? { journal } else { Journal::default() })
+}
+
+/// What was made last, in whatever namespace.
+pub fn recorded(state: &State) -> anyhow::Result<Journal> {
     let Some(text) = state.read(JOURNAL)? else { return Ok(Journal::default()) };
     serde_json::from_str(&text).with_context(|| {
         format!(
@@ -178,8 +197,13 @@ pub fn journal(state: &State) -> anyhow::Result<Journal> {
     })
 }
 
+/// What was made is gone with its namespace.
+pub fn forget(state: &State) -> anyhow::Result<()> {
+    state.remove(JOURNAL)
+}
+
 /// The mount table of this process.
-fn table() -> anyhow::Result<Table> {
+pub fn table() -> anyhow::Result<Table> {
     let text = std::fs::read("/proc/self/mountinfo")
         .context("reading /proc/self/mountinfo: /proc must be mounted (mount -t proc proc /proc)")?;
     Table::parse(&text).map_err(|line| anyhow::anyhow!("/proc/self/mountinfo has a line that can't be read: {line}"))
@@ -198,7 +222,7 @@ fn make_one(mount: &Mount, place: &Place, journal: &mut Journal, state: &State) 
         What::New { .. } => true,
     };
     let target = make_target(place, &mount.target, is_directory)?;
-    journal.intend(&mount.target);
+    journal.intend(&mount.target, like(&mount.what)?);
     write(state, journal)?;
     let before = table()?;
     let done = mount_at(mount, place, &target);
@@ -220,6 +244,18 @@ fn make_one(mount: &Mount, place: &Place, journal: &mut Journal, state: &State) 
         }
     }
     done
+}
+
+/// What it will look like in the mount table, as far as that is known.
+fn like(what: &What) -> anyhow::Result<Option<Like>> {
+    let source = match what {
+        What::New { kind, .. } => return Ok(Some(Like { kind: kind.clone(), source: None })),
+        What::Bind(source) => {
+            std::fs::canonicalize(source).with_context(|| format!("following {}", source.display()))?
+        }
+    };
+    let of = |mounted: &Mounted| Like { kind: mounted.kind.clone(), source: Some(mounted.source.clone()) };
+    Ok(table()?.mount_of(&source).map(of))
 }
 
 /// Hold of the mount point, which is made if it is missing.
@@ -339,22 +375,6 @@ fn undo_one(place: &Place, step: &Undo, deadline: Duration) -> anyhow::Result<Op
 fn unmount(place: &Place, target: &Path, flags: MntFlags) -> anyhow::Result<()> {
     let (parent, name) = place.parent(target)?;
     Ok(umount2(&by_descriptor(&parent).join(name), flags | MntFlags::UMOUNT_NOFOLLOW)?)
-}
-
-/// Whether two are one directory or file, and in one mount.
-fn is_same(one: &OwnedFd, other: &OwnedFd) -> anyhow::Result<bool> {
-    let identity = |node: &OwnedFd| -> anyhow::Result<_> {
-        let found = fstat(node).context("looking at a mount point")?;
-        Ok((mount_id(node)?, found.st_dev, found.st_ino))
-    };
-    Ok(identity(one)? == identity(other)?)
-}
-
-/// The mount that it is in, by the number that mountinfo has; nothing where the kernel doesn't say (before Linux 3.15).
-fn mount_id(node: &OwnedFd) -> anyhow::Result<Option<u64>> {
-    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", node.as_raw_fd()))
-        .context("asking for the mount that a descriptor is in (is /proc mounted?)")?;
-    Ok(about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()))
 }
 
 fn inside(place: &Place, outside: &Path) -> Option<PathBuf> {

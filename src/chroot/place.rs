@@ -185,6 +185,22 @@ pub fn by_descriptor(descriptor: impl AsFd) -> PathBuf {
     format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd()).into()
 }
 
+/// Whether two are one directory or file, and in one mount.
+pub fn is_same(one: &OwnedFd, other: &OwnedFd) -> anyhow::Result<bool> {
+    let identity = |node: &OwnedFd| -> anyhow::Result<_> {
+        let found = fstat(node).context("looking at a mount point")?;
+        Ok((mount_id(node)?, found.st_dev, found.st_ino))
+    };
+    Ok(identity(one)? == identity(other)?)
+}
+
+/// The mount that it is in, by the number that mountinfo has; nothing where the kernel doesn't say (before Linux 3.15).
+pub fn mount_id(node: &OwnedFd) -> anyhow::Result<Option<u64>> {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", node.as_raw_fd()))
+        .context("asking for the mount that a descriptor is in (is /proc mounted?)")?;
+    Ok(about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()))
+}
+
 fn names(path: &Path) -> anyhow::Result<Vec<&OsStr>> {
     let name = |component| match component {
         Component::Normal(name) => Some(Ok(name)),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::definition::{Definition, SSH};
 use super::mounts::{self, MountState, MountStatus};
 use super::supervise::{self, Supervised, SupervisedService};
-use super::{Chroot, android, namespace, processes, resolv_conf, server};
+use super::{Chroot, android, left, namespace, processes, resolv_conf, server};
 use crate::root::Root;
 
 /// For another that starts or stops the same chroot: what runs in it has ten seconds to end, by default.
@@ -116,8 +116,7 @@ fn start_locked(chroot: &mut Chroot, root: &Root) -> anyhow::Result<Report> {
     let mut report = Report { changed: !was_up, notes: mounts::check_root(&chroot.place)?, ..Report::default() };
     report.notes.extend(android::remarks(root));
     if !chroot.join()? && chroot.definition.private {
-        namespace::enter_new()?;
-        chroot.look_again()?;
+        chroot.enter_new_namespace()?;
     }
     // Somebody may have entered one that is not up. What a start that was killed has left goes.
     let half_up = || supervise::status(&chroot.state).is_ok_and(|status| status.is_some());
@@ -180,6 +179,7 @@ fn stop_locked(chroot: &mut Chroot) -> anyhow::Result<Report> {
         let failures = failures.iter().map(|error| format!("{error:#}"));
         anyhow::bail!("{}", failures.chain(notes).collect::<Vec<_>>().join("; "));
     }
+    notes.extend(left::still_below(&chroot.place, &chroot.state)?);
     chroot.state.remove(UP)?;
     Ok(Report { changed, notes, ..Report::default() })
 }

@@ -5,6 +5,7 @@ mod inside;
 mod lab;
 mod log;
 mod mounts;
+mod namespaces;
 mod old_kernel;
 mod outside;
 mod server;

@@ -344,3 +344,63 @@ fn private_mounts_are_seen_by_nobody() {
         assert!(![first, second, third].iter().any(left));
     });
 }
+
+#[test]
+fn what_was_renamed_or_is_others_is_not_left_behind_silently() {
+    on_own_machine("mounts::what_was_renamed_or_is_others_is_not_left_behind_silently", |lab| {
+        lab.put("media/photo", "p");
+        lab.define("x", &format!("{QUIET}{}", bind(lab.path("media").to_str().unwrap(), "/home/phone/all", "")));
+        let before = table();
+        lab.well(&["start", "x"]);
+        fs::rename(lab.tree().join("home/phone"), lab.tree().join("home/other")).unwrap();
+        assert!(mounted(&lab, "/home/other/all").is_some());
+        let up = table();
+        let refused = lab.ill(1, &["start", "x"]);
+        assert!(refused.contains("is at ") && refused.contains("tree/home/other/all now"), "{refused}");
+        assert_eq!(table(), up, "a start that fails undoes nothing that is up");
+        let stopped = lab.well(&["stop", "x"]);
+        assert_eq!((&*stopped.out, &*stopped.err, table()), ("x is down\n", "", before));
+
+        lab.well(&["start", "x"]);
+        let theirs = lab.tree().join("srv/on");
+        fs::create_dir_all(&theirs).unwrap();
+        run("mount", &["-t", "tmpfs", "theirs", theirs.to_str().unwrap()]);
+        let stopped = lab.well(&["stop", "x"]);
+        let told = format!("not by vestibule: {0}; before anything in it is removed: umount {0}\n", theirs.display());
+        assert!(stopped.err.contains(&told), "{}", stopped.err);
+    });
+}
+
+#[test]
+fn nothing_appears_outside_through_what_others_have_bound() {
+    on_own_machine("mounts::nothing_appears_outside_through_what_others_have_bound", |lab| {
+        let shared = |path: &str, also: &str| {
+            let [path, also] = [path, also].map(|path| lab.path(path).to_str().unwrap().to_owned());
+            fs::create_dir_all(&path).unwrap();
+            fs::create_dir_all(&also).unwrap();
+            run("mount", &["-t", "tmpfs", "theirs", &path]);
+            run("mount", &["--bind", &path, &also]);
+            also
+        };
+        let bound = shared("media", "tree/media");
+        let mount = "[[mount]]\ntype = \"tmpfs\"\ntarget = \"/media/on\"\n";
+        let define = |more: &str| lab.define("x", &format!("standard-mounts = false\n{QUIET}{mount}{more}"));
+        let before = table();
+        define("");
+        let refused = lab.ill(1, &["start", "x"]);
+        let said = format!("is shared with {}", lab.path("media").display());
+        assert!(refused.contains(&said) && refused.contains("mount --make-private"), "{refused}");
+        define("optional = true\n");
+        let skipped = lab.well(&["start", "x"]);
+        assert!(skipped.err.contains(&said), "{}", skipped.err);
+        assert_eq!(table(), before);
+        lab.well(&["stop", "x"]);
+
+        run("mount", &["--make-private", &bound]);
+        define("");
+        lab.well(&["start", "x"]);
+        assert!(
+            mounted(&lab, "/media/on").is_some() && !table().contains(&format!(" {}/on ", lab.path("media").display()))
+        );
+    });
+}
