@@ -11,14 +11,14 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use crate::lab::{Beside, Lab, on_own_machine, outcome, run, table, table_of, until};
 
 /// Mounts alone.
-const QUIET: &str = "ssh = false\n";
+pub const QUIET: &str = "ssh = false\n";
 
-fn bind(source: &str, target: &str, more: &str) -> String {
+pub fn bind(source: &str, target: &str, more: &str) -> String {
     format!("[[mount]]\nsource = {source:?}\ntarget = {target:?}\n{more}\n")
 }
 
 /// What is mounted at a directory of the tree, as a line of the table, if anything is.
-fn mounted(lab: &Lab, target: &str) -> Option<String> {
+pub fn mounted(lab: &Lab, target: &str) -> Option<String> {
     let target = format!(" {}{target} ", lab.tree().display());
     table().lines().find(|line| line.contains(&target)).map(str::to_owned)
 }
@@ -251,37 +251,6 @@ fn what_can_not_be_is_said() {
 }
 
 #[test]
-fn what_others_mount_and_keep_busy() {
-    on_own_machine("mounts::what_others_mount_and_keep_busy", |lab| {
-        let tree = |path: &str| lab.tree().join(path).to_str().unwrap().to_owned();
-        fs::create_dir(tree("run")).unwrap();
-        run("mount", &["-t", "tmpfs", "others", &tree("run")]);
-        lab.define("x", QUIET);
-        let before = table();
-        let started = lab.well(&["start", "x"]);
-        assert!(started.err.contains("/run is a mount point already (tmpfs of others)"), "{}", started.err);
-        assert!(lab.well(&["status", "x"]).out.contains("mounted by somebody else"));
-
-        // On one of ours, and on it: somebody from outside who stands there.
-        fs::create_dir(tree("tmp/on")).unwrap();
-        run("mount", &["-t", "tmpfs", "above", &tree("tmp/on")]);
-        let mut sleeper = Command::new("sleep");
-        sleeper.arg("1000").current_dir(tree("tmp")).stdin(Stdio::null());
-        let sleeper = Beside(sleeper.spawn().unwrap());
-        // It is the shell's until then, and so is its name.
-        let name = format!("/proc/{}/comm", sleeper.0.id());
-        until("sleep runs", || fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n"));
-        // Where one stands oneself does not count.
-        let stopped = outcome(lab.command(&["stop", "x"]).current_dir(tree("proc")));
-        assert!(stopped.status == Some(0) && !stopped.err.contains("tree/proc"), "{stopped:?}");
-        assert!(stopped.err.contains("tmp/on (tmpfs), which somebody has mounted"), "{}", stopped.err);
-        let busy = format!("tree/tmp was still in use by sleep ({})", sleeper.0.id());
-        assert!(stopped.err.contains(&busy), "{}", stopped.err);
-        assert_eq!(table(), before, "what was there stays");
-    });
-}
-
-#[test]
 fn started_where_other_mounts_are_seen() {
     on_own_machine("mounts::started_where_other_mounts_are_seen", |lab| {
         lab.define("x", QUIET);
@@ -342,65 +311,5 @@ fn private_mounts_are_seen_by_nobody() {
         assert_eq!(table(), before);
         let left = |process| fs::read_link(format!("/proc/{process}/exe")).is_ok();
         assert!(![first, second, third].iter().any(left));
-    });
-}
-
-#[test]
-fn what_was_renamed_or_is_others_is_not_left_behind_silently() {
-    on_own_machine("mounts::what_was_renamed_or_is_others_is_not_left_behind_silently", |lab| {
-        lab.put("media/photo", "p");
-        lab.define("x", &format!("{QUIET}{}", bind(lab.path("media").to_str().unwrap(), "/home/phone/all", "")));
-        let before = table();
-        lab.well(&["start", "x"]);
-        fs::rename(lab.tree().join("home/phone"), lab.tree().join("home/other")).unwrap();
-        assert!(mounted(&lab, "/home/other/all").is_some());
-        let up = table();
-        let refused = lab.ill(1, &["start", "x"]);
-        assert!(refused.contains("is at ") && refused.contains("tree/home/other/all now"), "{refused}");
-        assert_eq!(table(), up, "a start that fails undoes nothing that is up");
-        let stopped = lab.well(&["stop", "x"]);
-        assert_eq!((&*stopped.out, &*stopped.err, table()), ("x is down\n", "", before));
-
-        lab.well(&["start", "x"]);
-        let theirs = lab.tree().join("srv/on");
-        fs::create_dir_all(&theirs).unwrap();
-        run("mount", &["-t", "tmpfs", "theirs", theirs.to_str().unwrap()]);
-        let stopped = lab.well(&["stop", "x"]);
-        let told = format!("not by vestibule: {0}; before anything in it is removed: umount {0}\n", theirs.display());
-        assert!(stopped.err.contains(&told), "{}", stopped.err);
-    });
-}
-
-#[test]
-fn nothing_appears_outside_through_what_others_have_bound() {
-    on_own_machine("mounts::nothing_appears_outside_through_what_others_have_bound", |lab| {
-        let shared = |path: &str, also: &str| {
-            let [path, also] = [path, also].map(|path| lab.path(path).to_str().unwrap().to_owned());
-            fs::create_dir_all(&path).unwrap();
-            fs::create_dir_all(&also).unwrap();
-            run("mount", &["-t", "tmpfs", "theirs", &path]);
-            run("mount", &["--bind", &path, &also]);
-            also
-        };
-        let bound = shared("media", "tree/media");
-        let mount = "[[mount]]\ntype = \"tmpfs\"\ntarget = \"/media/on\"\n";
-        let define = |more: &str| lab.define("x", &format!("standard-mounts = false\n{QUIET}{mount}{more}"));
-        let before = table();
-        define("");
-        let refused = lab.ill(1, &["start", "x"]);
-        let said = format!("is shared with {}", lab.path("media").display());
-        assert!(refused.contains(&said) && refused.contains("mount --make-private"), "{refused}");
-        define("optional = true\n");
-        let skipped = lab.well(&["start", "x"]);
-        assert!(skipped.err.contains(&said), "{}", skipped.err);
-        assert_eq!(table(), before);
-        lab.well(&["stop", "x"]);
-
-        run("mount", &["--make-private", &bound]);
-        define("");
-        lab.well(&["start", "x"]);
-        assert!(
-            mounted(&lab, "/media/on").is_some() && !table().contains(&format!(" {}/on ", lab.path("media").display()))
-        );
     });
 }

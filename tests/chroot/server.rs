@@ -12,9 +12,9 @@ use vestibule::chroot::state::State;
 use vestibule::chroot::supervise;
 use vestibule::root::Root;
 
+use crate::house::{kill, running};
 use crate::inside::typed;
 use crate::lab::{Beside, Lab, Outcome, on_own_machine, outcome, run, table, until};
-use crate::services::{kill, running};
 use crate::trees;
 
 pub const HOST_KEY: &str = "etc/vestibule/ssh_host_ed25519_key";
