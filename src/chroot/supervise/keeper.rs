@@ -30,6 +30,8 @@ const WRITE_AGAIN: Duration = Duration::from_secs(5);
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Our own server says goodbye to those who are logged in, and ends what they have started: 6 s at most (`rescue::END`).
 pub const SSH_STOP: Duration = Duration::from_secs(10);
+
+/// All of the supervisor: its services, and how it hears of them.
 pub struct Keeper {
     chroot: Chroot,
     state: State,
